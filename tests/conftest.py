@@ -1,0 +1,59 @@
+"""Test set-up: the devices JAX sees, the compilation cache, runtime shape checks, golden data."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DEVICES = "--xla_force_host_platform_device_count"
+
+# Packages whose jaxtyping annotations are checked at every call. asg_jax.backbone stays out:
+# its pytree dataclasses are also built with leaves that are no arrays.
+CHECKED_PACKAGES = ["asg_jax.ops", "asg_jax.models"]
+
+
+def golden_folder() -> Path:
+    """Returns the folder of golden data: ASG_GOLDEN_DIR, or tests/golden."""
+    return Path(os.environ.get("ASG_GOLDEN_DIR") or ROOT / "tests" / "golden").resolve()
+
+
+def set_environment() -> None:
+    """Chooses eight CPU devices and the compilation cache, where the caller chose nothing."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if DEVICES not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {DEVICES}=8".strip()
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+
+set_environment()  # JAX reads these variables once, at its first import
+
+from jaxtyping import install_import_hook  # noqa: E402  (may import jax, so it comes after)
+
+install_import_hook(CHECKED_PACKAGES, "beartype.beartype")
+
+
+def is_installed() -> bool:
+    """Tells whether asg_jax.models can be imported; a bare checkout has only asg_jax, if that."""
+    try:
+        return importlib.util.find_spec("asg_jax.models") is not None
+    except ModuleNotFoundError:  # not even asg_jax
+        return False
+
+
+def pytest_configure() -> None:
+    """Ends the run with one line where the package is not installed."""
+    if not is_installed():
+        raise pytest.UsageError(
+            'asg_jax.models is not importable: run `pip install -e ".[test]"` in the checkout.'
+        )
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """The folder of golden data."""
+    return golden_folder()

@@ -1,0 +1,1 @@
+"""The programs: data, mesh, loop, checkpoints, evaluation, benchmarks and the command line."""
