@@ -1,0 +1,1 @@
+"""Array operations that the method and the backbones share."""

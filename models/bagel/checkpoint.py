@@ -1,0 +1,148 @@
+"""Official BAGEL folders: which tensor holds which parameter, loading and export."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+
+from asg_jax.backbone import PyTree
+from asg_jax.errors import UserError
+from asg_jax.models import checkpoint as files
+from asg_jax.models.bagel.backbone import BagelBackbone
+from asg_jax.models.bagel.config import read_config, write_config
+from asg_jax.models.checkpoint import CONV, LINEAR, POINTWISE, Checkpoint, Layout, Source, Tensor
+
+MAIN_FILES = ("ema.safetensors", "model.safetensors")  # the first that exists is read
+VAE_FILE = "ae.safetensors"
+
+# Tensors that may stand in a checkpoint without being part of the model: none are known.
+UNUSED: tuple[str, ...] = ()
+
+_DECODER = "language_model.model.layers.{n}"
+_VISION = "vit_model.vision_model"
+
+# Our module path -> official module name, each pattern a full match.
+MODULES: tuple[tuple[str, str], ...] = (
+    (r"language\.embed_tokens", "language_model.model.embed_tokens"),
+    (r"language\.lm_head", "language_model.lm_head"),
+    (r"language\.und_norm", "language_model.model.norm"),
+    (r"language\.gen_norm", "language_model.model.norm_moe_gen"),
+    (r"language\.layers\.und\.input_norm", f"{_DECODER}.input_layernorm"),
+    (r"language\.layers\.gen\.input_norm", f"{_DECODER}.input_layernorm_moe_gen"),
+    (r"language\.layers\.und\.post_norm", f"{_DECODER}.post_attention_layernorm"),
+    (r"language\.layers\.gen\.post_norm", f"{_DECODER}.post_attention_layernorm_moe_gen"),
+    (r"language\.layers\.und\.(\w_proj|\w_norm)", rf"{_DECODER}.self_attn.\1"),
+    (r"language\.layers\.gen\.(\w_proj|\w_norm)", rf"{_DECODER}.self_attn.\1_moe_gen"),
+    (r"language\.layers\.und\.mlp\.(\w+)", rf"{_DECODER}.mlp.\1"),
+    (r"language\.layers\.gen\.mlp\.(\w+)", rf"{_DECODER}.mlp_moe_gen.\1"),
+    (r"vision\.(\w+_embedding)", rf"{_VISION}.embeddings.\1"),
+    (r"vision\.layers\.(\w+_proj)", rf"{_VISION}.encoder.layers.{{n}}.self_attn.\1"),
+    (r"vision\.layers\.(layer_norm\d|mlp\.\w+)", rf"{_VISION}.encoder.layers.{{n}}.\1"),
+    (r"vision\.post_layernorm", f"{_VISION}.post_layernorm"),
+    (r"(connector\.fc\d|vae2llm|llm2vae)", r"\1"),
+    (r"time_embedder\.fc1", "time_embedder.mlp.0"),
+    (r"time_embedder\.fc2", "time_embedder.mlp.2"),
+    (r"vae\.encoder\.(.*)\.resample", r"encoder.\1.downsample.conv"),
+    (r"vae\.decoder\.(.*)\.resample", r"decoder.\1.upsample.conv"),
+    (r"vae\.(.*)", r"\1"),
+)
+# Parameters that are no module's weight or bias.
+PARAMETERS = {
+    "vision_positions": "vit_pos_embed.pos_embed",
+    "latent_positions": "latent_pos_embed.pos_embed",
+}
+
+
+def official_module(path: str) -> str:
+    """Official name of one of our modules, `{n}` standing for the layer."""
+    for pattern, name in MODULES:
+        match = re.fullmatch(pattern, path)
+        if match:
+            return match.expand(name)
+    raise KeyError(f"no official name is known for the module {path}")
+
+
+def source(path: str, axes: int) -> Source:
+    """Official place of one of our parameters, which has `axes` axes."""
+    if path in PARAMETERS:
+        return Source(PARAMETERS[path], Layout((0, 1)))
+    module, kind = path.rsplit(".", 1)
+    name = official_module(module)
+    if kind != "kernel":
+        layout = Layout(tuple(range(axes - ("{n}" in name))))
+        return Source(f"{name}.{'bias' if kind == 'bias' else 'weight'}", layout)
+    layout = CONV if axes == 4 else POINTWISE if path.startswith("vae.") else LINEAR
+    return Source(f"{name}.weight", layout)
+
+
+def tables(base: PyTree) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The official tensors of the main file and of the autoencoder's file."""
+    main = {name: part for name, part in base.items() if name != "vae"}
+    return files.tensor_table(main, source), files.tensor_table({"vae": base["vae"]}, source)
+
+
+def load(
+    folder: Path,
+    dtype: str = "bfloat16",
+    sharding: Callable[[str], jax.sharding.Sharding] | None = None,
+) -> tuple[BagelBackbone, PyTree]:
+    """Opens an official folder.
+
+    Args:
+      folder: holds the json files, `ema.safetensors` (or `model.safetensors`), `ae.safetensors`.
+      dtype: of the parameters in memory; the autoencoder is always float32.
+      sharding: sharding of a parameter by its path.
+
+    Returns:
+      The backbone, which computes in `dtype`, and its base parameters.
+
+    Raises:
+      UserError: something is missing, damaged, or belongs to another model.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder; name the folder of a BAGEL checkpoint.")
+    backbone = BagelBackbone(read_config(folder).compute(dtype))
+    abstract = backbone.abstract_base(dtype)
+    main = next((folder / n for n in MAIN_FILES if (folder / n).exists()), folder / MAIN_FILES[0])
+    checkpoints = [Checkpoint([main]), Checkpoint([folder / VAE_FILE])]
+    parts = [{k: v for k, v in abstract.items() if k != "vae"}, {"vae": abstract["vae"]}]
+    for opened, table in zip(checkpoints, tables(abstract), strict=True):
+        files.check(opened, table, UNUSED)
+    loaded = [
+        files.load(opened, part, table, sharding)
+        for opened, part, table in zip(checkpoints, parts, tables(abstract), strict=True)
+    ]
+    return backbone, {**loaded[0], **loaded[1]}
+
+
+def export(folder: Path, backbone: BagelBackbone, base: PyTree, tokenizer: Path | None) -> None:
+    """Writes an official folder: json files, both safetensors files, the tokenizer's files.
+
+    Args:
+      folder: created if need be.
+      backbone: its configuration goes into the json files.
+      base: parameters, written in the dtype in which they are held.
+      tokenizer: folder whose tokenizer files are copied, if any.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_config(backbone.config, folder)
+    main, vae = tables(base)
+    files.export(folder / MAIN_FILES[0], base, main)
+    files.export(folder / VAE_FILE, base, vae)
+    for name in TOKENIZER_FILES if tokenizer else ():
+        if (tokenizer / name).exists():
+            shutil.copy2(tokenizer / name, folder / name)
+
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)

@@ -1,0 +1,156 @@
+"""The FLUX-type autoencoder: pictures to latents and back, channels last, float32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from asg_jax.models.layers.attention import Block, attention
+from asg_jax.models.layers.convolution import Conv, ResidualBlock, downsample, upsample
+from asg_jax.models.layers.linear import Linear
+from asg_jax.models.layers.norms import GroupNorm
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """Sizes of the autoencoder; defaults are those of FLUX."""
+
+    channels: int = 128
+    multipliers: tuple[int, ...] = (1, 2, 4, 4)
+    blocks: int = 2
+    latent_channels: int = 16
+    picture_channels: int = 3
+    scale: float = 0.3611
+    shift: float = 0.1159
+
+    @property
+    def downsample(self) -> int:
+        """Pixels per latent along a side."""
+        return 2 ** (len(self.multipliers) - 1)
+
+
+class AttentionBlock(nnx.Module):
+    """Single-head attention over all positions, added to the input."""
+
+    def __init__(self, channels: int, *, rngs: nnx.Rngs):
+        self.norm = GroupNorm(channels)
+        self.q = Linear(channels, channels, rngs=rngs)
+        self.k = Linear(channels, channels, rngs=rngs)
+        self.v = Linear(channels, channels, rngs=rngs)
+        self.proj_out = Linear(channels, channels, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
+        h = self.norm(x).reshape(x.shape[0], 1, -1, 1, x.shape[-1])
+        mixed = attention(self.q(h), [Block(self.k(h), self.v(h))])
+        return x + self.proj_out(mixed).reshape(x.shape)
+
+
+class Middle(nnx.Module):
+    """Residual, attention, residual at the lowest resolution."""
+
+    def __init__(self, channels: int, *, rngs: nnx.Rngs):
+        self.block_1 = ResidualBlock(channels, channels, rngs=rngs)
+        self.attn_1 = AttentionBlock(channels, rngs=rngs)
+        self.block_2 = ResidualBlock(channels, channels, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
+        return self.block_2(self.attn_1(self.block_1(x)))
+
+
+class Level(nnx.Module):
+    """Residual blocks at one resolution, and the convolution that leaves it (if any)."""
+
+    def __init__(self, inputs: int, outputs: int, blocks: int, resample: bool, *, rngs: nnx.Rngs):
+        self.block = nnx.List(
+            [ResidualBlock(outputs if n else inputs, outputs, rngs=rngs) for n in range(blocks)]
+        )
+        self.resample = Conv(outputs, outputs, 3, rngs=rngs) if resample else None
+
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C2"]:
+        for block in self.block:
+            x = block(x)
+        return x
+
+
+class Encoder(nnx.Module):
+    """Pictures in [-1, 1] to mean and log-variance of the latents."""
+
+    def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs):
+        widths = [config.channels * m for m in config.multipliers]
+        last = len(widths) - 1
+        self.conv_in = Conv(config.picture_channels, config.channels, 3, rngs=rngs)
+        self.down = nnx.List(
+            [
+                Level(inputs, width, config.blocks, level < last, rngs=rngs)
+                for level, (inputs, width) in enumerate(
+                    zip([config.channels, *widths], widths, strict=False)
+                )
+            ]
+        )
+        self.mid = Middle(widths[-1], rngs=rngs)
+        self.norm_out = GroupNorm(widths[-1])
+        self.conv_out = Conv(widths[-1], 2 * config.latent_channels, 3, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "B H W 3"]) -> Float[Array, "B h w moments"]:
+        x = self.conv_in(x)
+        for level in self.down:
+            x = level(x)
+            if level.resample is not None:
+                x = downsample(x, level.resample)
+        return self.conv_out(jax.nn.silu(self.norm_out(self.mid(x))))
+
+
+class Decoder(nnx.Module):
+    """Unscaled latents to pictures in about [-1, 1]; `up[0]` is the full resolution."""
+
+    def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs):
+        widths = [config.channels * m for m in config.multipliers]
+        inputs = [*widths[1:], widths[-1]]
+        self.conv_in = Conv(config.latent_channels, widths[-1], 3, rngs=rngs)
+        self.mid = Middle(widths[-1], rngs=rngs)
+        self.up = nnx.List(
+            [
+                Level(inputs[n], width, config.blocks + 1, n > 0, rngs=rngs)
+                for n, width in enumerate(widths)
+            ]
+        )
+        self.norm_out = GroupNorm(widths[0])
+        self.conv_out = Conv(widths[0], config.picture_channels, 3, rngs=rngs)
+
+    def __call__(self, z: Float[Array, "B h w C"]) -> Float[Array, "B H W 3"]:
+        x = self.mid(self.conv_in(z))
+        for level in reversed(self.up):
+            x = level(x)
+            if level.resample is not None:
+                x = upsample(x, level.resample)
+        return self.conv_out(jax.nn.silu(self.norm_out(x)))
+
+
+class VAE(nnx.Module):
+    """Encoder and decoder around scaled latents, scale * (z - shift)."""
+
+    def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs):
+        self.encoder = Encoder(config, rngs=rngs)
+        self.decoder = Decoder(config, rngs=rngs)
+        self.config = config
+
+    def encode(
+        self, x: Float[Array, "B H W 3"], key: Key[Array, ""] | None
+    ) -> Float[Array, "B h w C"]:
+        """Scaled latents of pictures in [-1, 1]: a sample of the posterior, or its mean.
+
+        A batch shares one size; smaller pictures are padded with zeros at the bottom and right,
+        which the normalisation and the attention see.
+        """
+        mean, log_variance = jnp.split(self.encoder(x), 2, axis=-1)
+        noise = 0.0 if key is None else jax.random.normal(key, mean.shape)
+        z = mean + jnp.exp(0.5 * log_variance) * noise
+        return self.config.scale * (z - self.config.shift)
+
+    def decode(self, latents: Float[Array, "B h w C"]) -> Float[Array, "B H W 3"]:
+        """Pictures in about [-1, 1], not clipped."""
+        return self.decoder(latents / self.config.scale + self.config.shift)

@@ -1,0 +1,242 @@
+"""Official safetensors files to parameter trees and back, one tensor at a time."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from asg_jax.backbone import PyTree
+from asg_jax.errors import UserError
+
+# safetensors' names of the dtypes that weights come in.
+DTYPES = {
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an official tensor is stored: `axes` permutes ours to the official order.
+
+    `ones` official axes of size 1 follow (a 1x1 convolution that we keep as a linear map).
+    """
+
+    axes: tuple[int, ...]
+    ones: int = 0
+
+    def store(self, ours: np.ndarray) -> np.ndarray:
+        """Our array in the official shape."""
+        official = ours.transpose(self.axes)
+        return official.reshape(official.shape + (1,) * self.ones)
+
+    def load(self, official: np.ndarray) -> np.ndarray:
+        """The official tensor in our shape."""
+        squeezed = official.reshape(official.shape[: official.ndim - self.ones])
+        return squeezed.transpose(np.argsort(self.axes))
+
+
+LINEAR = Layout((1, 0))
+CONV = Layout((3, 2, 0, 1))  # ours (height, width, in, out), official (out, in, height, width)
+POINTWISE = Layout((1, 0), ones=2)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a parameter stands officially; `{n}` in the name is the index of a stacked layer."""
+
+    name: str
+    layout: Layout
+
+    @property
+    def stacked(self) -> bool:
+        return "{n}" in self.name
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One official tensor: the parameter that holds it, and its layer within the stack."""
+
+    path: str
+    layer: int | None
+    source: Source
+    shape: tuple[int, ...]  # official
+
+
+class Checkpoint:
+    """The tensors of a set of safetensors files, read only when asked for.
+
+    Raises:
+      UserError: a file is missing, truncated or not a safetensors file.
+    """
+
+    def __init__(self, files: Iterable[Path]):
+        self._open: dict[str, Any] = {}
+        self.file: dict[str, Path] = {}
+        for path in files:
+            if not path.is_file():
+                raise UserError(f"{path} is missing; copy it from the checkpoint you downloaded.")
+            try:
+                handle = safe_open(path, framework="numpy")
+            except (SafetensorError, OSError) as error:
+                raise UserError(
+                    f"{path} is truncated or not a safetensors file ({error}); download it again."
+                ) from error
+            for name in handle.keys():
+                self._open[name], self.file[name] = handle, path
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._open[name].get_slice(name).get_shape())
+
+    def dtype(self, name: str) -> str:
+        """The dtype in safetensors' own notation."""
+        return self._open[name].get_slice(name).get_dtype()
+
+    def read(self, name: str) -> np.ndarray:
+        return self._open[name].get_tensor(name)
+
+
+def paths(tree: PyTree) -> Iterator[tuple[str, Any]]:
+    """Dotted path and leaf of every leaf of a nested dict."""
+    for keys, leaf in jax.tree.leaves_with_path(tree):
+        yield ".".join(str(key.key) for key in keys), leaf
+
+
+def tensor_table(abstract: PyTree, source: Callable[[str, int], Source]) -> dict[str, Tensor]:
+    """Official name -> tensor, for every tensor that a parameter tree is made of.
+
+    Args:
+      abstract: parameters or their shapes.
+      source: official place of a parameter, from its path and number of axes.
+
+    Raises:
+      ValueError: two parameters claim one official tensor.
+    """
+    table: dict[str, Tensor] = {}
+    for path, leaf in paths(abstract):
+        where = source(path, leaf.ndim)
+        single = leaf.shape[1:] if where.stacked else leaf.shape
+        shape = where.layout.store(np.broadcast_to(np.int8(0), single)).shape
+        for layer in range(leaf.shape[0]) if where.stacked else [None]:
+            name = where.name.format(n=layer)
+            if name in table:
+                raise ValueError(f"{path} and {table[name].path} both claim the tensor {name}")
+            table[name] = Tensor(path, layer, where, shape)
+    return table
+
+
+def check(checkpoint: Checkpoint, table: Mapping[str, Tensor], unused: Iterable[str] = ()) -> None:
+    """Compares names, shapes and dtypes with the table before anything is read.
+
+    Args:
+      checkpoint: the opened files.
+      table: what the model needs.
+      unused: patterns (full match) of tensors that may be present and are not loaded.
+
+    Raises:
+      UserError: a tensor is missing, extra or misshapen, or holds no floating-point numbers.
+    """
+    found = checkpoint.file
+    files = ", ".join(sorted({path.name for path in found.values()}))
+    missing = [name for name in table if name not in found]
+    if missing:
+        raise UserError(
+            f"tensor {missing[0]} is missing from {files}{_others(missing)}; the files do not "
+            "belong to the model that the json files describe."
+        )
+    for name, tensor in table.items():
+        if checkpoint.shape(name) != tensor.shape:
+            raise UserError(
+                f"tensor {name} in {found[name]} has shape {checkpoint.shape(name)}, but the "
+                f"configuration asks for {tensor.shape}; the json files describe another model."
+            )
+        if checkpoint.dtype(name) not in DTYPES:
+            raise UserError(
+                f"tensor {name} in {found[name]} is stored as {checkpoint.dtype(name)}; "
+                f"convert it to one of {', '.join(DTYPES)}."
+            )
+    ignored = re.compile("|".join(unused)) if unused else None
+    extra = [n for n in found if n not in table and not (ignored and ignored.fullmatch(n))]
+    if extra:
+        raise UserError(
+            f"tensor {extra[0]} in {found[extra[0]]} belongs to no part of the model"
+            f"{_others(extra)}; the checkpoint has another architecture."
+        )
+
+
+def load(
+    checkpoint: Checkpoint,
+    abstract: PyTree,
+    table: Mapping[str, Tensor],
+    sharding: Callable[[str], jax.sharding.Sharding] | None = None,
+) -> PyTree:
+    """Reads every parameter into its dtype and sharding, holding one at a time on the host.
+
+    Args:
+      checkpoint: files that passed `check`.
+      abstract: shapes and dtypes of the parameters.
+      table: the official tensors of each parameter.
+      sharding: sharding of a parameter by its path; the default device without it.
+    """
+    names: dict[str, list[str]] = {}
+    for name, tensor in table.items():
+        names.setdefault(tensor.path, []).append(name)
+
+    def read(path: str, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        value = np.empty(leaf.shape, leaf.dtype)
+        for name in names[path]:
+            tensor = table[name]
+            where = ... if tensor.layer is None else tensor.layer
+            value[where] = tensor.source.layout.load(checkpoint.read(name))
+        if sharding is None:
+            return jax.device_put(value)
+        return jax.make_array_from_callback(leaf.shape, sharding(path), lambda index: value[index])
+
+    return jax.tree.map_with_path(
+        lambda keys, leaf: read(".".join(str(key.key) for key in keys), leaf), abstract
+    )
+
+
+def export(path: Path, base: PyTree, table: Mapping[str, Tensor]) -> None:
+    """Writes the tensors of a table to one safetensors file, one at a time.
+
+    The library's own writer wants all tensors in memory at once; the format is a length, a json
+    header and the bytes (https://github.com/huggingface/safetensors#format). The file appears
+    under its name only when it is complete.
+    """
+    leaves = dict(paths(base))
+    codes = {dtype: code for code, dtype in DTYPES.items()}
+    header, end = {}, 0
+    for name, tensor in table.items():
+        dtype = np.dtype(leaves[tensor.path].dtype)
+        start, end = end, end + dtype.itemsize * int(np.prod(tensor.shape))
+        header[name] = {
+            "dtype": codes[dtype],
+            "shape": tensor.shape,
+            "data_offsets": [start, end],
+        }
+    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+    text += b" " * (-len(text) % 8)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for tensor in table.values():
+            leaf = leaves[tensor.path]
+            value = np.asarray(leaf if tensor.layer is None else leaf[tensor.layer])
+            file.write(np.ascontiguousarray(tensor.source.layout.store(value)).tobytes())
+    partial.rename(path)
+
+
+def _others(names: list[str]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""

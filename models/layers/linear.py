@@ -1,0 +1,67 @@
+"""Linear maps, embeddings, and the low-rank adapters that attach to them."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from asg_jax.backbone import Adapter, LoRA
+
+
+class Linear(nnx.Module):
+    """x W + b in the dtype of x, plus the low-rank update of an attached adapter."""
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True, rngs: nnx.Rngs):
+        scale = 1 / math.sqrt(inputs)
+        self.kernel = nnx.Param(jax.random.normal(rngs.params(), (inputs, outputs)) * scale)
+        self.bias = nnx.Param(jnp.zeros(outputs)) if bias else None
+        self.lora: _Factors | None = None
+
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        y = x @ self.kernel[...].astype(x.dtype)
+        if self.bias is not None:
+            y = y + self.bias[...].astype(x.dtype)
+        if self.lora is not None:
+            y = y + self.lora(x)
+        return y
+
+
+class Embedding(nnx.Module):
+    """A table of rows; `table` also serves as an unembedding (rows, width)."""
+
+    def __init__(self, rows: int, width: int, *, rngs: nnx.Rngs):
+        self.table = nnx.Param(jax.random.normal(rngs.params(), (rows, width)) * 0.02)
+
+    def __call__(self, ids: Int[Array, "*batch"]) -> Float[Array, "*batch width"]:
+        return self.table[...][ids]
+
+
+class _Factors(nnx.Module):
+    """The factors of one adapter module as NNX state, so that scans slice them with the layer."""
+
+    def __init__(self, lora: LoRA):
+        self.a = nnx.Param(lora.a)
+        self.b = nnx.Param(lora.b)
+        self.scale = lora.scale
+
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        return (x @ self.a[...].astype(x.dtype)) @ self.b[...].astype(x.dtype) * self.scale
+
+
+def attach(model: nnx.Module, adapter: Adapter | None) -> None:
+    """Hangs an adapter into a merged model.
+
+    Raises:
+      KeyError: a module path of the adapter names no linear map of the model.
+    """
+    for path, lora in (adapter or {}).items():
+        module = model
+        for name in path.split("."):
+            module = getattr(module, name, None)
+        if not isinstance(module, Linear):
+            raise KeyError(f"the adapter names the module '{path}', which the model lacks")
+        module.lora = nnx.data(_Factors(lora))

@@ -1,0 +1,88 @@
+"""Tokenizers: Hugging Face's where the checkpoint folder holds one, else plain bytes."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from asg_jax.errors import UserError
+
+# A folder with one of these names a tokenizer of its own.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json")
+
+
+class Tokenizer(Protocol):
+    """Text to ids and back; nothing is added, special tokens in the text are recognised."""
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+
+class ByteTokenizer:
+    """UTF-8 bytes as ids 0..255, then the special tokens."""
+
+    def __init__(self, specials: Mapping[str, int]):
+        self._ids = dict(specials)
+        self._texts = {n: text.encode() for text, n in specials.items()}
+        self._texts.update({n: bytes([n]) for n in range(256)})
+        self._split = re.compile("(" + "|".join(map(re.escape, specials)) + ")")
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = []
+        for part in self._split.split(text):
+            ids += [self._ids[part]] if part in self._ids else part.encode()
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Invalid UTF-8 and ids that stand for nothing become the replacement character."""
+        return b"".join(self._texts.get(n, b"\xff") for n in ids).decode(errors="replace")
+
+
+class HuggingFaceTokenizer:
+    """`AutoTokenizer` of a local folder, checked to know the special tokens."""
+
+    def __init__(self, folder: Path, specials: Mapping[str, int]):
+        # transformers takes seconds to import and remarks that PyTorch is missing.
+        logging.getLogger("transformers").setLevel(logging.ERROR)
+        from transformers import AutoTokenizer
+
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{folder} holds tokenizer files that do not load ({error}); restore them."
+            ) from error
+        for text, n in specials.items():
+            found = self._tokenizer.convert_tokens_to_ids(text)
+            if found != n:
+                raise UserError(
+                    f"the tokenizer in {folder} gives {text} the id {found}, the model expects {n};"
+                    " it belongs to another model."
+                )
+
+    def encode(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(list(ids))
+
+
+def load_tokenizer(folder: Path, specials: Mapping[str, int]) -> Tokenizer:
+    """The tokenizer of a checkpoint folder.
+
+    Raises:
+      UserError: the files do not load, belong to another model, or are missing although the
+        ids of the special tokens speak of a larger vocabulary.
+    """
+    if any((folder / name).exists() for name in TOKENIZER_FILES):
+        return HuggingFaceTokenizer(folder, specials)
+    if max(specials.values()) >= 1024:
+        raise UserError(
+            f"{folder} holds no tokenizer ({', '.join(TOKENIZER_FILES)}); copy the tokenizer files"
+            " of the checkpoint into it."
+        )
+    return ByteTokenizer(specials)
