@@ -9,34 +9,33 @@ tokens, C channels of an image token, P prefix rows, S cache rows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 from PIL.Image import Image as Picture
+
+from asg_jax.pytree import pytree, static
 
 PyTree = Any
 Purpose = Literal["answer", "draw", "embed"]
 
 
-@register_dataclass
-@dataclass(frozen=True)
+@pytree
 class LoRA:
     """Low-rank update of one linear map (or of a stack of them): y += scale * (x a) b."""
 
     a: Float[Array, "*layers inputs rank"]
     b: Float[Array, "*layers rank outputs"]
-    scale: float = field(metadata=dict(static=True))
+    scale: float = static()
 
 
 Adapter = Mapping[str, LoRA]  # module path -> factors
 
 
-@register_dataclass
-@dataclass(frozen=True)
+@pytree
 class Params:
     """The frozen base and the adapter of one role; `adapter=None` is the frozen model."""
 
@@ -44,8 +43,7 @@ class Params:
     adapter: Adapter | None = None
 
 
-@register_dataclass
-@dataclass(frozen=True)
+@pytree
 class Image:
     """Pictures as the understanding tower reads them: flattened patches, padded to N."""
 
@@ -54,8 +52,7 @@ class Image:
     mask: Bool[Array, "B N"]
 
 
-@register_dataclass
-@dataclass(frozen=True)
+@pytree
 class Prompt:
     """A context of text, images and clean latents, one row per token.
 
@@ -71,11 +68,10 @@ class Prompt:
     order: Int[Array, "B T"]
     mask: Bool[Array, "B T"]
     features: Float[Array, "B M D"] | None = None
-    latents: int = field(default=0, metadata=dict(static=True))
+    latents: int = static(default=0)
 
 
-@register_dataclass
-@dataclass(frozen=True)
+@pytree
 class Prompts:
     """The contexts of one image request; None where the backbone has its own (empty) form."""
 
@@ -85,8 +81,7 @@ class Prompts:
     negative: Prompt | None = None
 
 
-@register_dataclass
-@dataclass(frozen=True)
+@pytree
 class Request:
     """What a processor makes of turns: prompts whose features are still to be encoded.
 
@@ -99,8 +94,7 @@ class Request:
     sources: Float[Array, "B H W 3"] | None = None
 
 
-@register_dataclass
-@dataclass(frozen=True)
+@pytree
 class Prefix:
     """A prefilled context: keys and values per layer, and where the next token stands."""
 
@@ -111,8 +105,7 @@ class Prefix:
     hidden: Float[Array, "B D"]  # final state of the last real row
 
 
-@register_dataclass
-@dataclass(frozen=True)
+@pytree
 class Cache:
     """G texts growing on one shared prefix; row `index` of the suffix is written next."""
 
@@ -124,8 +117,7 @@ class Cache:
     index: Int[Array, ""]
 
 
-@register_dataclass
-@dataclass(frozen=True)
+@pytree
 class Target:
     """An image in the form in which the backbone generates it, tokens in row-major order.
 
@@ -134,11 +126,10 @@ class Target:
     """
 
     values: Float[Array, "*batch L C"] | Int[Array, "*batch L C"]
-    grid: tuple[int, int] = field(metadata=dict(static=True))
+    grid: tuple[int, int] = static()
 
 
-@register_dataclass
-@dataclass(frozen=True)
+@pytree
 class Draw:
     """The random part of a training loss, shared by a policy and its reference."""
 
@@ -146,8 +137,7 @@ class Draw:
     noise: Float[Array, "B G L C"]
 
 
-@register_dataclass
-@dataclass(frozen=True)
+@pytree
 class Flow:
     """What a flow backbone predicts for a noisy target, and what it should have predicted."""
 
@@ -155,8 +145,7 @@ class Flow:
     goal: Float[Array, "B G L C"]
 
 
-@register_dataclass
-@dataclass(frozen=True)
+@pytree
 class Bits:
     """Logits of bit 0 and bit 1 for every bit of a target, and the bits."""
 
@@ -164,8 +153,7 @@ class Bits:
     bits: Int[Array, "B G L C"]
 
 
-@register_dataclass
-@dataclass(frozen=True)
+@pytree
 class FlowTrace:
     """A stochastic flow rollout: latents before each step and after the last, log-probs."""
 
@@ -173,8 +161,7 @@ class FlowTrace:
     log_probs: Float[Array, "steps B G"]  # mean over elements; 0 where a step is deterministic
 
 
-@register_dataclass
-@dataclass(frozen=True)
+@pytree
 class BitsTrace:
     """A next-scale rollout: the sampled bits and their log-probs."""
 
@@ -182,8 +169,7 @@ class BitsTrace:
     log_probs: Float[Array, "B G L C"]
 
 
-@register_dataclass
-@dataclass(frozen=True)
+@pytree
 class State:
     """An image rollout between two steps. `inner` belongs to the backbone."""
 
@@ -249,6 +235,7 @@ class Spec:
     vocabulary: int
 
 
+@runtime_checkable
 class Backbone(Protocol):
     """A unified multimodal model as pure functions of its parameters."""
 
@@ -360,6 +347,7 @@ class Backbone(Protocol):
         ...
 
 
+@runtime_checkable
 class Processor(Protocol):
     """The host side of a backbone: text and pictures to arrays and back."""
 

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from asg_jax.errors import UserError
 
@@ -14,6 +14,7 @@ from asg_jax.errors import UserError
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json")
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """Text to ids and back; nothing is added, special tokens in the text are recognised."""
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Bool, Float, Int
 
 from asg_jax.backbone import Image, Prompt
 from asg_jax.models.bagel.config import BagelConfig, SpecialTokens
 from asg_jax.models.pictures import bucket
+from asg_jax.pytree import pytree
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,7 @@ ROW = np.dtype(
 PADDING = np.array((0, -1, 0, np.iinfo(np.int32).max, False, False, -1, 0, 0, 0), ROW)
 
 
-@register_dataclass
-@dataclass(frozen=True)
+@pytree
 class TrainingBatch:
     """Samples with losses. U text rows, then L latent rows; K latent pictures in a sample.
 
@@ -100,7 +99,7 @@ class TrainingBatch:
     latents: Float[Array, "B L C"]
     noise: Float[Array, "B L C"]
     raw_time: Float[Array, "B K"]
-    images: tuple[Image, ...] = field(default=())
+    images: tuple[Image, ...] = ()
 
 
 def layout(conversations: Sequence[Sequence[Segment]], config: BagelConfig) -> Prompt:

@@ -62,7 +62,9 @@ def resize(picture: Picture, rule: Resize) -> Picture:
     return picture.resize(resized(*picture.size, rule), Resampling.BICUBIC)
 
 
-def patches(pixels: Float[Array, "*batch H W 3"], side: int) -> Float[Array, "*batch N P"]:
+def patches(
+    pixels: Float[Array | np.ndarray, "*batch H W 3"], side: int
+) -> Float[Array | np.ndarray, "*batch N P"]:
     """Values in [0, 1] to normalised patches, row-major, each (row, column, channel)."""
     normalised = (pixels - 0.5) / 0.5
     return rearrange(normalised, "... (h p) (w q) c -> ... (h w) (p q c)", p=side, q=side)
@@ -142,7 +144,7 @@ class BagelProcessor:
         arrays = [to_array(resize(picture, rule)) for picture in pictures]
         grids = np.array([[a.shape[0] // side, a.shape[1] // side] for a in arrays], np.int32)
         counts = grids.prod(1)
-        rows = np.zeros((len(arrays), bucket(counts.max()), side * side * 3), np.float32)
+        rows = np.zeros((len(arrays), bucket(int(counts.max())), side * side * 3), np.float32)
         for row, array, count in zip(rows, arrays, counts, strict=True):
             row[:count] = patches(array, side)
         return Image(rows, grids, np.arange(rows.shape[1]) < counts[:, None])

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Bool, Float
 
 from asg_jax.models.bagel.layout import TrainingBatch
 from asg_jax.models.bagel.model import Bagel
 from asg_jax.ops.vocab import token_stats
+from asg_jax.pytree import pytree
 
 
-@register_dataclass
-@dataclass(frozen=True)
+@pytree
 class Losses:
     """Losses per element, before any mean.
 

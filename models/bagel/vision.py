@@ -93,7 +93,7 @@ class VisionTower(nnx.Module):
 
     def embed(self, image: Image) -> Float[Array, "B N D"]:
         """Patch embedding plus learned position."""
-        x = self.patch_embedding(image.patches.astype(self.config.dtype))
+        x = self.patch_embedding(jnp.asarray(image.patches, self.config.dtype))
         return x + self.position_embedding(self.positions(image)).astype(x.dtype)
 
     def run(self, image: Image) -> Float[Array, "B N D"]:

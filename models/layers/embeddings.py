@@ -41,6 +41,6 @@ class TimestepEmbedding(nnx.Module):
         self.features = features
 
     def __call__(
-        self, t: Float[Array, "*batch"], dtype: jnp.dtype = jnp.float32
+        self, t: Float[Array, "*batch"], dtype: str = "float32"
     ) -> Float[Array, "*batch width"]:
         return self.fc2(jax.nn.silu(self.fc1(sinusoid(t, self.features).astype(dtype))))
