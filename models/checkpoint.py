@@ -75,36 +75,35 @@ class Tensor:
 
 
 class Checkpoint:
-    """The tensors of a set of safetensors files, read only when asked for.
+    """The tensors of a set of safetensors files: names, shapes and dtypes; values when asked for.
 
     Raises:
       UserError: a file is missing, truncated or not a safetensors file.
     """
 
     def __init__(self, files: Iterable[Path]):
-        self._open: dict[str, Any] = {}
         self.file: dict[str, Path] = {}
+        self.shape: dict[str, tuple[int, ...]] = {}
+        self.dtype: dict[str, str] = {}  # in safetensors' own notation
         for path in files:
             if not path.is_file():
                 raise UserError(f"{path} is missing; copy it from the checkpoint you downloaded.")
             try:
-                handle = safe_open(path, framework="numpy")
+                with safe_open(path, framework="numpy") as handle:
+                    for name in handle.keys():
+                        view = handle.get_slice(name)
+                        self.file[name] = path
+                        self.shape[name] = tuple(view.get_shape())
+                        self.dtype[name] = view.get_dtype()
             except (SafetensorError, OSError) as error:
                 raise UserError(
                     f"{path} is truncated or not a safetensors file ({error}); download it again."
                 ) from error
-            for name in handle.keys():
-                self._open[name], self.file[name] = handle, path
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._open[name].get_slice(name).get_shape())
-
-    def dtype(self, name: str) -> str:
-        """The dtype in safetensors' own notation."""
-        return self._open[name].get_slice(name).get_dtype()
 
     def read(self, name: str) -> np.ndarray:
-        return self._open[name].get_tensor(name)
+        """One tensor; the file is opened anew, so that its mapped pages do not pile up."""
+        with safe_open(self.file[name], framework="numpy") as handle:
+            return handle.get_tensor(name)
 
 
 def paths(tree: PyTree) -> Iterator[tuple[str, Any]]:
@@ -156,14 +155,14 @@ def check(checkpoint: Checkpoint, table: Mapping[str, Tensor], unused: Iterable[
             "belong to the model that the json files describe."
         )
     for name, tensor in table.items():
-        if checkpoint.shape(name) != tensor.shape:
+        if checkpoint.shape[name] != tensor.shape:
             raise UserError(
-                f"tensor {name} in {found[name]} has shape {checkpoint.shape(name)}, but the "
+                f"tensor {name} in {found[name]} has shape {checkpoint.shape[name]}, but the "
                 f"configuration asks for {tensor.shape}; the json files describe another model."
             )
-        if checkpoint.dtype(name) not in DTYPES:
+        if checkpoint.dtype[name] not in DTYPES:
             raise UserError(
-                f"tensor {name} in {found[name]} is stored as {checkpoint.dtype(name)}; "
+                f"tensor {name} in {found[name]} is stored as {checkpoint.dtype[name]}; "
                 f"convert it to one of {', '.join(DTYPES)}."
             )
     ignored = re.compile("|".join(unused)) if unused else None

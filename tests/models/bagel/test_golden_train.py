@@ -106,13 +106,13 @@ def view_images(train, golden, side):
         for sample in train["samples"]
     ]
     images = []
-    some = next(row[0] for row in numbers if row)
     for k in range(max(map(len, numbers))):
+        some = next(row[0] for row in numbers if row)
         present = np.array([len(row) > k for row in numbers])
         chosen = [golden[f"image{row[k] if len(row) > k else some}_chw"] for row in numbers]
         image = image_of(chosen, side)
         images.append(replace(image, mask=image.mask & present[:, None]))
-    rows = max(image.patches.shape[1] for image in images)
+    rows = max((image.patches.shape[1] for image in images), default=0)
     pad = lambda x: jnp.pad(x, [(0, 0), (0, rows - x.shape[1])] + [(0, 0)] * (x.ndim - 2))
     return tuple(replace(i, patches=pad(i.patches), mask=pad(i.mask)) for i in images), rows
 
