@@ -10,16 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 from PIL.Image import Image as Picture
 
 from asg_jax.pytree import pytree, static
 
 PyTree = Any
+
+
+def host(array: np.ndarray) -> Array:
+    """A NumPy array as a leaf of the types below: it goes to the device when a program runs."""
+    return cast(Array, array)
+
+
 Purpose = Literal["answer", "draw", "embed"]
 
 

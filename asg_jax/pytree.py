@@ -1,7 +1,7 @@
 """Frozen dataclasses that JAX sees through."""
 
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, TypeVar, dataclass_transform, no_type_check
 
 from jax.tree_util import register_dataclass
 
@@ -16,7 +16,5 @@ def static(**options: Any) -> Any:
 @dataclass_transform(frozen_default=True, field_specifiers=(static, field))
 def pytree(cls: type[T]) -> type[T]:
     """Makes a frozen dataclass whose fields are children, except those marked `static`."""
-    cls = dataclass(frozen=True)(cls)
     # JAX also builds it with leaves that are no arrays, which runtime shape checks would refuse.
-    cls.__no_type_check__ = True
-    return register_dataclass(cls)
+    return register_dataclass(no_type_check(dataclass(frozen=True)(cls)))

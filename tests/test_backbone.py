@@ -167,19 +167,20 @@ def shapes(tree):
 
 
 def image_shapes(patches, width):
-    image = Image(
-        np.zeros((B, patches, width), np.float32),
-        np.zeros((B, 2), np.int32),
-        np.zeros((B, patches), bool),
+    make = lambda: Image(
+        jnp.zeros((B, patches, width)), jnp.zeros((B, 2), int), jnp.zeros((B, patches), bool)
     )
-    return shapes(image)
+    return jax.eval_shape(make)
 
 
 def prompt_shapes(rows, axes, width=3584, features=None, latents=0):
-    ints = np.zeros((B, rows), np.int32)
-    positions = np.zeros((B, rows, axes), np.int32)
-    rows_of = np.zeros((B, features, width), np.float32) if features else None
-    return shapes(Prompt(ints, ints, positions, ints, ints.astype(bool), rows_of, latents))
+    def make():
+        ints = jnp.zeros((B, rows), int)
+        rows_of = jnp.zeros((B, features, width)) if features else None
+        positions = jnp.zeros((B, rows, axes), int)
+        return Prompt(ints, ints, positions, ints, ints.astype(bool), rows_of, latents)
+
+    return jax.eval_shape(make)
 
 
 KEYS = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), (B, G)))
@@ -255,7 +256,7 @@ def test_generation(model):
     pixels = run(backbone.pixels, params, condition, target, KEYS)
     assert pixels.shape == (B, G, grid[0] * spec.token_pixels, grid[1] * spec.token_pixels, 3)
     noise = jax.ShapeDtypeStruct(target.values.shape, jnp.float32)
-    draw = Draw(jax.ShapeDtypeStruct((B, G), jnp.float32), noise)
+    draw = run(lambda: Draw(jnp.zeros((B, G)), jnp.zeros(noise.shape)))
     terms = run(backbone.terms, params, condition, target, draw)
     if spec.kind == "flow":
         assert terms.prediction.shape == terms.goal.shape == target.values.shape
@@ -288,8 +289,8 @@ def test_editing_at_full_size():
 
 def test_gradient_reaches_a_full_size_adapter():
     """The teacher-forced pass of the 7B with rank-16 factors, differentiated, as shapes."""
-    factor = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
-    adapter = {"language.layers.und.q_proj": LoRA(factor(28, 3584, 16), factor(28, 16, 3584), 2.0)}
+    factors = lambda: LoRA(jnp.zeros((28, 3584, 16)), jnp.zeros((28, 16, 3584)), 2.0)
+    adapter = {"language.layers.und.q_proj": jax.eval_shape(factors)}
     prompt = prompt_shapes(1100, 1, features=1024)
 
     def loss(adapter, base, prompt, ids, mask):

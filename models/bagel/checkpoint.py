@@ -133,8 +133,8 @@ def export(folder: Path, backbone: BagelBackbone, base: PyTree, tokenizer: Path 
     main, vae = tables(base)
     files.export(folder / MAIN_FILES[0], base, main)
     files.export(folder / VAE_FILE, base, vae)
-    for name in TOKENIZER_FILES if tokenizer else ():
-        if (tokenizer / name).exists():
+    for name in TOKENIZER_FILES:
+        if tokenizer is not None and (tokenizer / name).exists():
             shutil.copy2(tokenizer / name, folder / name)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from asg_jax.backbone import Image, Prompt
+from asg_jax.backbone import Image, Prompt, host
 from asg_jax.models.bagel.config import BagelConfig, SpecialTokens
 from asg_jax.models.pictures import bucket
 from asg_jax.pytree import pytree
@@ -137,14 +137,14 @@ def training_batch(
         row[: len(values)] = values
     return TrainingBatch(
         prompt=_prompt(rows, length),
-        noisy=rows["noisy"],
-        labels=rows["label"][:, :text],
-        weights=rows["weight"][:, :text],
-        picture=rows["picture"][:, text:],
-        place=rows["place"][:, text:],
-        latents=clean,
-        noise=rng.standard_normal(clean.shape, np.float32),
-        raw_time=times,
+        noisy=host(rows["noisy"]),
+        labels=host(rows["label"][:, :text]),
+        weights=host(rows["weight"][:, :text]),
+        picture=host(rows["picture"][:, text:]),
+        place=host(rows["place"][:, text:]),
+        latents=host(clean),
+        noise=host(rng.standard_normal(clean.shape, np.float32)),
+        raw_time=host(times),
         images=images,
     )
 
@@ -176,11 +176,11 @@ def drop_conditions(
 
 def _prompt(rows: np.ndarray, latents: int) -> Prompt:
     return Prompt(
-        ids=rows["id"],
-        slot=rows["slot"],
-        positions=rows["position"][..., None],
-        order=rows["order"],
-        mask=rows["mask"],
+        ids=host(rows["id"]),
+        slot=host(rows["slot"]),
+        positions=host(rows["position"][..., None]),
+        order=host(rows["order"]),
+        mask=host(rows["mask"]),
         latents=latents,
     )
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from PIL.Image import Image as Picture
 from PIL.Image import Resampling
 
-from asg_jax.backbone import Image, Prompts, Purpose, Request
+from asg_jax.backbone import Image, Prompts, Purpose, Request, host
 from asg_jax.models.bagel.config import BagelConfig, Resize
 from asg_jax.models.bagel.layout import Latent, Segment, Text, View, layout
 from asg_jax.models.pictures import bucket, to_array, to_rgb
@@ -137,7 +137,7 @@ class BagelProcessor:
             no_text=make(without_text) if any(without_text) else None,
             no_image=make(without_image) if images else None,
         )
-        return Request(prompts, images, sources)
+        return Request(prompts, images, None if sources is None else host(sources))
 
     def image(self, pictures: Sequence[Picture]) -> Image:
         rule, side = self.config.vision_resize, self.config.vision.patch
@@ -147,13 +147,13 @@ class BagelProcessor:
         rows = np.zeros((len(arrays), bucket(int(counts.max())), side * side * 3), np.float32)
         for row, array, count in zip(rows, arrays, counts, strict=True):
             row[:count] = patches(array, side)
-        return Image(rows, grids, np.arange(rows.shape[1]) < counts[:, None])
+        return Image(host(rows), host(grids), host(np.arange(rows.shape[1]) < counts[:, None]))
 
     def view(self, pixels: Float[Array, "B H W 3"]) -> Image:
         """See `asg_jax.backbone.Processor`; sides must be multiples of the patch size."""
         batch, height, width, _ = pixels.shape
         side = self.config.vision.patch
-        rows = patches(jnp.floor(jnp.clip(pixels, 0, 1) * 255) / 255, side)
+        rows = jnp.asarray(patches(jnp.floor(jnp.clip(pixels, 0, 1) * 255) / 255, side))
         grid = jnp.broadcast_to(jnp.array([height // side, width // side]), (batch, 2))
         return Image(rows, grid, jnp.ones(rows.shape[:2], bool))
 

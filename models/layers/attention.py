@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Bool, Float
 
@@ -57,13 +58,11 @@ def _attend(queries: Array, blocks: list[Block]) -> Array:
     queries = rearrange(queries, "b g t (k r) d -> b g t k r d", k=heads)
     weights = jax.nn.softmax(jnp.concatenate([_scores(queries, b) for b in blocks], -1), axis=-1)
     weights = weights.astype(queries.dtype)
-    out, start = 0.0, 0
-    for block in blocks:
-        size = block.keys.shape[-3]
+    ends = np.cumsum([block.keys.shape[-3] for block in blocks])
+    out = jnp.zeros((), jnp.float32)
+    for part, block in zip(jnp.split(weights, ends[:-1], axis=-1), blocks, strict=True):
         own = "bkrgts,bgskd->bgtkrd" if block.values.ndim == 5 else "bkrgts,bskd->bgtkrd"
-        part = jax.lax.slice_in_dim(weights, start, start + size, axis=-1)
         out = out + jnp.einsum(own, part, block.values, preferred_element_type=jnp.float32)
-        start += size
     return rearrange(out.astype(queries.dtype), "b g t k r d -> b g t (k r) d")
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asg_jax.backbone import Image, Params, Prompt
+from asg_jax.backbone import Image, Params, Prompt, host
 from asg_jax.models.bagel import checkpoint
 from asg_jax.models.bagel.backbone import BagelBackbone
 from asg_jax.models.bagel.model import Bagel
@@ -57,7 +57,8 @@ def image_of(pictures: list[np.ndarray], side: int) -> Image:
     grids = np.array([[chw.shape[1] // side, chw.shape[2] // side] for chw in pictures], np.int32)
     count = bucket(max(map(len, rows)))
     padded = np.stack([np.pad(row, ((0, count - len(row)), (0, 0))) for row in rows])
-    image = Image(padded, grids, np.arange(count) < grids.prod(1)[:, None])
+    mask = np.arange(count) < grids.prod(1)[:, None]
+    image = Image(host(padded), host(grids), host(mask))
     return jax.tree.map(jnp.asarray, image)
 
 

@@ -24,7 +24,8 @@ def nhwc(x):
 def test_sizes():
     for case in goldens.facts("bagel/preprocess_sizes.json"):
         rule = Resize(case["max_size"], case["min_size"], case["stride"], case["max_pixels"])
-        size = resized(*case["input_wh"], rule, case["img_num"])
+        width, height = case["input_wh"]
+        size = resized(width, height, rule, case["img_num"])
         assert list(size) == case["output_wh"], case
 
 

@@ -131,7 +131,7 @@ def scores(bagel, facts):
     assert answer[:-1] == facts["answer_input_ids"]
     assert answer[1:] == facts["label_ids"]
     ids = jnp.array([[answer[1:]]])
-    computed = {"score.label_ids": np.array(answer[1:], np.int32)}
+    computed: dict = {"score.label_ids": np.array(answer[1:], np.int32)}
     for name, references in (("score", [facts["image"]]), ("score_text_only", [])):
         prompt = understanding_prompt(bagel, references, question, answer[:1])
         hidden = bagel.jit("hidden")(prompt, ids, jnp.ones(ids.shape, bool))
