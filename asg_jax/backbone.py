@@ -28,7 +28,7 @@ def host(array: np.ndarray) -> Array:
     return cast(Array, array)
 
 
-Purpose = Literal["answer", "draw", "embed"]
+Purpose = Literal["answer", "ask", "draw", "embed"]
 
 
 @pytree
@@ -359,14 +359,22 @@ class Backbone(Protocol):
 class Processor(Protocol):
     """The host side of a backbone: text and pictures to arrays and back."""
 
-    stop_ids: tuple[int, ...]
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Tokens that end a text."""
+        ...
 
     def prompt(self, turns: Sequence[Sequence[str | Picture]], purpose: Purpose) -> Request:
         """A batch of conversations, padded to a common bucket.
 
-        Purposes: the model is to `answer` with text, to `draw` a picture (a picture among the turns
-        is then to be edited), or its states are to `embed` the turns.
+        Purposes: the model is to `answer` with text; one will `ask` it about the turns, by texts
+        that `question` makes; it is to `draw` a picture (a picture among the turns is then to be
+        edited); or its states are to `embed` the turns.
         """
+        ...
+
+    def question(self, text: str) -> list[int]:
+        """Ids that follow a prompt made to `ask`: the question, and all up to the answer."""
         ...
 
     def ids(self, text: str) -> list[int]:

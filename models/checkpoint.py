@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import ml_dtypes
 import numpy as np
+from jax.sharding import Sharding
 from safetensors import SafetensorError, safe_open
 
 from asg_jax.backbone import PyTree
@@ -178,7 +179,7 @@ def load(
     checkpoint: Checkpoint,
     abstract: PyTree,
     table: Mapping[str, Tensor],
-    sharding: Callable[[str], jax.sharding.Sharding] | None = None,
+    shardings: PyTree | None = None,
 ) -> PyTree:
     """Reads every parameter into its dtype and sharding, holding one at a time on the host.
 
@@ -186,13 +187,13 @@ def load(
       checkpoint: files that passed `check`.
       abstract: shapes and dtypes of the parameters.
       table: the official tensors of each parameter.
-      sharding: sharding of a parameter by its path; the default device without it.
+      shardings: sharding of each parameter; without it they go to the default device.
     """
     names: dict[str, list[str]] = {}
     for name, tensor in table.items():
         names.setdefault(tensor.path, []).append(name)
 
-    def read(path: str, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    def read(path: str, leaf: jax.ShapeDtypeStruct, sharding: Sharding | None) -> jax.Array:
         value = np.empty(leaf.shape, leaf.dtype)
         for name in names[path]:
             tensor = table[name]
@@ -200,11 +201,12 @@ def load(
             value[where] = tensor.source.layout.load(checkpoint.read(name))
         if sharding is None:
             return jax.device_put(value)
-        return jax.make_array_from_callback(leaf.shape, sharding(path), lambda index: value[index])
+        return jax.make_array_from_callback(leaf.shape, sharding, lambda index: value[index])
 
-    return jax.tree.map_with_path(
-        lambda keys, leaf: read(".".join(str(key.key) for key in keys), leaf), abstract
-    )
+    leaves = list(paths(abstract))
+    targets = jax.tree.leaves(shardings) if shardings is not None else [None] * len(leaves)
+    arrays = [read(p, leaf, to) for (p, leaf), to in zip(leaves, targets, strict=True)]
+    return jax.tree.unflatten(jax.tree.structure(abstract), arrays)
 
 
 def export(path: Path, base: PyTree, table: Mapping[str, Tensor]) -> None:

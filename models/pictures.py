@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
+
+from asg_jax.errors import UserError
+
+
+def open_picture(path: Path) -> Image.Image:
+    """The decoded picture of a file, RGB.
+
+    Raises:
+      UserError: the file is missing, damaged, no picture, or too large to be meant.
+    """
+    try:
+        with Image.open(path) as picture:
+            return to_rgb(picture)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; name a picture file.") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} is no readable picture ({error}); try another file.") from error
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:

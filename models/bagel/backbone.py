@@ -75,7 +75,7 @@ class BagelBackbone:
         }
 
     def init_base(self, key: Key[Array, ""]) -> PyTree:
-        """Random float32 base parameters."""
+        """Random float32 base parameters; meant to be compiled."""
         return nnx.to_pure_dict(nnx.state(Bagel(self.config, rngs=nnx.Rngs(key))))
 
     def encode_image(self, params: Params, image: Image) -> Float[Array, "B N D"]:

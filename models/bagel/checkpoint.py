@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
-import jax
+from jax.sharding import Mesh
 
 from asg_jax.backbone import PyTree
 from asg_jax.errors import UserError
 from asg_jax.models import checkpoint as files
 from asg_jax.models.bagel.backbone import BagelBackbone
 from asg_jax.models.bagel.config import read_config, write_config
+from asg_jax.models.bagel.sharding import RULES
 from asg_jax.models.checkpoint import CONV, LINEAR, POINTWISE, Checkpoint, Layout, Source, Tensor
+from asg_jax.models.sharding import shardings
 
 MAIN_FILES = ("ema.safetensors", "model.safetensors")  # the first that exists is read
 VAE_FILE = "ae.safetensors"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
 
 # Tensors that may stand in a checkpoint without being part of the model: none are known.
 UNUSED: tuple[str, ...] = ()
@@ -86,16 +95,14 @@ def tables(base: PyTree) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 
 def load(
-    folder: Path,
-    dtype: str = "bfloat16",
-    sharding: Callable[[str], jax.sharding.Sharding] | None = None,
+    folder: Path, dtype: str = "bfloat16", mesh: Mesh | None = None
 ) -> tuple[BagelBackbone, PyTree]:
     """Opens an official folder.
 
     Args:
       folder: holds the json files, `ema.safetensors` (or `model.safetensors`), `ae.safetensors`.
       dtype: of the parameters in memory; the autoencoder is always float32.
-      sharding: sharding of a parameter by its path.
+      mesh: devices over which the parameters are cut; the default device without it.
 
     Returns:
       The backbone, which computes in `dtype`, and its base parameters.
@@ -103,20 +110,35 @@ def load(
     Raises:
       UserError: something is missing, damaged, or belongs to another model.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder} is no folder; name the folder of a BAGEL checkpoint.")
-    backbone = BagelBackbone(read_config(folder).compute(dtype))
+    backbone = open_config(folder, dtype)
     abstract = backbone.abstract_base(dtype)
-    main = next((folder / n for n in MAIN_FILES if (folder / n).exists()), folder / MAIN_FILES[0])
-    checkpoints = [Checkpoint([main]), Checkpoint([folder / VAE_FILE])]
-    parts = [{k: v for k, v in abstract.items() if k != "vae"}, {"vae": abstract["vae"]}]
+    place = shardings(abstract, mesh, RULES) if mesh else None
+    checkpoints = [Checkpoint([_main_file(folder)]), Checkpoint([folder / VAE_FILE])]
     for opened, table in zip(checkpoints, tables(abstract), strict=True):
         files.check(opened, table, UNUSED)
-    loaded = [
-        files.load(opened, part, table, sharding)
-        for opened, part, table in zip(checkpoints, parts, tables(abstract), strict=True)
-    ]
-    return backbone, {**loaded[0], **loaded[1]}
+    base = {}
+    for opened, table, vae in zip(checkpoints, tables(abstract), (False, True), strict=True):
+        part = {name: leaf for name, leaf in abstract.items() if (name == "vae") == vae}
+        where = {name: place[name] for name in part} if place else None
+        base |= files.load(opened, part, table, where)
+    return backbone, base
+
+
+def stored_dtype(folder: Path) -> str:
+    """The dtype in which a folder keeps the weights of the network."""
+    codes = set(Checkpoint([_main_file(folder)]).dtype.values())
+    return "float32" if codes == {"F32"} else "bfloat16"
+
+
+def open_config(folder: Path, dtype: str = "bfloat16") -> BagelBackbone:
+    """The backbone that the json files of a folder describe, computing in `dtype`.
+
+    Raises:
+      UserError: the folder or a json file is missing or damaged.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder; name the folder of a BAGEL checkpoint.")
+    return BagelBackbone(read_config(folder).compute(dtype))
 
 
 def export(folder: Path, backbone: BagelBackbone, base: PyTree, tokenizer: Path | None) -> None:
@@ -138,11 +160,5 @@ def export(folder: Path, backbone: BagelBackbone, base: PyTree, tokenizer: Path 
             shutil.copy2(tokenizer / name, folder / name)
 
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
+def _main_file(folder: Path) -> Path:
+    return next((folder / n for n in MAIN_FILES if (folder / n).exists()), folder / MAIN_FILES[0])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -18,7 +17,7 @@ from PIL.Image import Image as Picture
 from PIL.Image import Resampling
 
 from asg_jax.backbone import Image, Prompts, Purpose, Request, host
-from asg_jax.models.bagel.config import BagelConfig, Resize
+from asg_jax.models.bagel.config import BagelConfig, Resize, SpecialTokens
 from asg_jax.models.bagel.layout import Latent, Segment, Text, View, layout
 from asg_jax.models.pictures import bucket, to_array, to_rgb
 from asg_jax.models.tokenizers import Tokenizer, load_tokenizer
@@ -70,6 +69,16 @@ def patches(
     return rearrange(normalised, "... (h p) (w q) c -> ... (h w) (p q c)", p=side, q=side)
 
 
+def specials(tokens: SpecialTokens) -> dict[str, int]:
+    """The marker strings and their ids."""
+    return {
+        BOS: tokens.bos,
+        EOS: tokens.eos,
+        IMAGE_START: tokens.image_start,
+        IMAGE_END: tokens.image_end,
+    }
+
+
 @dataclass(frozen=True)
 class BagelProcessor:
     """Implements `asg_jax.backbone.Processor`."""
@@ -80,16 +89,9 @@ class BagelProcessor:
     @classmethod
     def load(cls, folder: Path, config: BagelConfig) -> BagelProcessor:
         """The processor of a checkpoint folder; see `load_tokenizer` for errors."""
-        tokens = config.tokens
-        specials = {
-            BOS: tokens.bos,
-            EOS: tokens.eos,
-            IMAGE_START: tokens.image_start,
-            IMAGE_END: tokens.image_end,
-        }
-        return cls(config, load_tokenizer(folder, specials))
+        return cls(config, load_tokenizer(folder, specials(config.tokens)))
 
-    @cached_property
+    @property
     def stop_ids(self) -> tuple[int, ...]:
         return (self.config.tokens.eos,)
 
@@ -107,6 +109,9 @@ class BagelProcessor:
     def turn(self, text: str) -> list[int]:
         """Ids of one text turn with its markers."""
         return [self.config.tokens.bos, *self.ids(text), self.config.tokens.eos]
+
+    def question(self, text: str) -> list[int]:
+        return [*self.turn(text), self.config.tokens.bos]
 
     def prompt(self, turns: Sequence[Sequence[str | Picture]], purpose: Purpose) -> Request:
         """A batch of conversations; see `asg_jax.backbone.Processor`.

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, PartitionSpec
 from safetensors.numpy import load_file, save_file
 
 from asg_jax.errors import UserError
@@ -75,16 +75,13 @@ def test_bfloat16_files_export_as_bfloat16(folder, tmp_path):
 
 
 def test_parameters_arrive_in_their_sharding(bagel, folder):
-    mesh = jax.make_mesh((8,), ("fsdp",), axis_types=(jax.sharding.AxisType.Auto,))
-
-    def sharding(path: str) -> NamedSharding:
-        split = path.endswith(("q_proj.kernel", "lm_head.table"))
-        axes = (None, "fsdp") if path.endswith("kernel") else ("fsdp",)
-        return NamedSharding(mesh, PartitionSpec(*axes) if split else PartitionSpec())
-
-    _, base = checkpoint.load(folder, "float32", sharding)
+    mesh = jax.make_mesh((2, 4), ("fsdp", "tensor"), axis_types=(AxisType.Auto,) * 2)
+    _, base = checkpoint.load(folder, "float32", mesh)
     head = base["language"]["lm_head"]["table"]
+    assert head.sharding.spec == PartitionSpec("tensor", "fsdp")
     assert len({str(shard.index) for shard in head.addressable_shards}) == 8
+    gate = base["language"]["layers"]["gen"]["mlp"]["gate_proj"]["kernel"]
+    assert gate.sharding.spec == PartitionSpec(None, "fsdp", "tensor")
     jax.tree.map(np.testing.assert_array_equal, base, bagel.params.base)
 
 

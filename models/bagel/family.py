@@ -1,0 +1,82 @@
+"""What BAGEL offers the programs."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from jax.sharding import Mesh
+
+from asg_jax.backbone import PyTree
+from asg_jax.models.bagel import checkpoint
+from asg_jax.models.bagel.adapters import ROLES
+from asg_jax.models.bagel.backbone import BagelBackbone
+from asg_jax.models.bagel.config import BagelConfig, SpecialTokens
+from asg_jax.models.bagel.processor import BagelProcessor, specials
+from asg_jax.models.bagel.sharding import RULES
+from asg_jax.models.bagel.vae import VAEConfig
+from asg_jax.models.bagel.vision import VisionConfig
+from asg_jax.models.registry import Family
+from asg_jax.models.tokenizers import ByteTokenizer
+
+JSON_FILES = ("llm_config.json", "vit_config.json", "bagel_config.json")
+
+_7B = BagelConfig()
+# For measuring on a CPU: the 7B with fewer and narrower layers, 33 million parameters.
+_30M = BagelConfig(
+    language=replace(
+        _7B.language,
+        vocabulary=2048,
+        width=384,
+        layers=8,
+        heads=6,
+        kv_heads=2,
+        head_width=64,
+        inner=1024,
+    ),
+    vision=VisionConfig(width=192, layers=4, heads=4, inner=768, side=16),
+    vae=VAEConfig(channels=32, multipliers=(1, 2, 2, 2), blocks=1),
+    tokens=SpecialTokens(256, 257, 258, 259),
+    latent_side=16,
+)
+
+
+def describes(folder: Path) -> bool:
+    """Whether the folder holds the json files of a BAGEL model."""
+    return all((folder / name).exists() for name in JSON_FILES[:2])
+
+
+def _open(folder: Path, dtype: str) -> tuple[BagelBackbone, BagelProcessor]:
+    backbone = checkpoint.open_config(folder, dtype)
+    return backbone, BagelProcessor.load(folder, backbone.config)
+
+
+def _load(folder: Path, dtype: str, mesh: Mesh | None) -> PyTree:
+    return checkpoint.load(folder, dtype, mesh)[1]
+
+
+def _describe(folder: Path, to: Path) -> None:
+    for name in (*JSON_FILES, *checkpoint.TOKENIZER_FILES):
+        if (folder / name).exists():
+            shutil.copy2(folder / name, to / name)
+
+
+def _random(config: BagelConfig, dtype: str) -> tuple[BagelBackbone, BagelProcessor]:
+    config = config.compute(dtype)
+    return BagelBackbone(config), BagelProcessor(config, ByteTokenizer(specials(config.tokens)))
+
+
+FAMILY = Family(
+    describes=describes,
+    open=_open,
+    stored_dtype=checkpoint.stored_dtype,
+    load=_load,
+    export=checkpoint.export,
+    describe=_describe,
+    official_module=checkpoint.official_module,
+    rules=RULES,
+    roles=ROLES,
+    sizes={"bagel-7b": _7B, "bagel-30m": _30M},
+    random=_random,
+)

@@ -1,0 +1,163 @@
+"""Opening a model: official folders, converted folders, and random models of known sizes."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from jax.sharding import Mesh
+
+from asg_jax.adapters import LoRASpec
+from asg_jax.backbone import Backbone, Processor, PyTree
+from asg_jax.errors import UserError
+from asg_jax.models.sharding import Rules, shardings
+
+FAMILIES = ("bagel",)  # sub-packages; each offers a FAMILY in its module `family`
+CONVERTED = "orbax"  # sub-folder that holds the parameters of a converted model
+RANDOM = "random:"  # prefix of the name of a model with random weights
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a kind of backbone offers the programs.
+
+    Attributes:
+      describes: whether a folder's json files describe such a model.
+      open: backbone and processor of a folder, which compute in a dtype.
+      stored_dtype: dtype of the weights of an official folder.
+      load: base parameters of an official folder.
+      export: writes an official folder; the last argument is a folder with the tokenizer.
+      describe: copies a folder's json and tokenizer files into another folder.
+      official_module: our module path -> official module name.
+      rules: sharding of the parameters.
+      roles: the modules that each role adapts.
+      sizes: configurations by name, opened with random weights.
+      random: backbone and processor of a configuration.
+    """
+
+    describes: Callable[[Path], bool]
+    open: Callable[[Path, str], tuple[Any, Processor]]
+    stored_dtype: Callable[[Path], str]
+    load: Callable[[Path, str, Mesh | None], PyTree]
+    export: Callable[[Path, Any, PyTree, Path | None], None]
+    describe: Callable[[Path, Path], None]
+    official_module: Callable[[str], str]
+    rules: Rules
+    roles: Mapping[str, Sequence[LoRASpec]]
+    sizes: Mapping[str, Any]
+    random: Callable[[Any, str], tuple[Any, Processor]]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A backbone with its base parameters and its processor."""
+
+    backbone: Backbone
+    base: PyTree
+    processor: Processor
+    family: Family
+    folder: Path | None  # where json and tokenizer files stand; None for random weights
+
+
+def family(name: str) -> Family:
+    """The family of a sub-package."""
+    return importlib.import_module(f"asg_jax.models.{name}.family").FAMILY
+
+
+def open_model(name: str, dtype: str | None = None, mesh: Mesh | None = None) -> Model:
+    """Opens a model.
+
+    Args:
+      name: an official or converted folder, or `random:SIZE`.
+      dtype: of parameters and computation; that of the stored weights by default.
+      mesh: devices over which the parameters are cut; the default device without it.
+
+    Raises:
+      UserError: nothing of that name is there, or its files are damaged.
+    """
+    if name.startswith(RANDOM):
+        return _random(name.removeprefix(RANDOM), dtype or "float32", mesh)
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}; name the folder of a checkpoint.")
+    kind = next((k for k in map(family, FAMILIES) if k.describes(folder)), None)
+    if kind is None:
+        raise UserError(
+            f"{folder} is no checkpoint of a known model ({', '.join(FAMILIES)}); it lacks their "
+            "json files."
+        )
+    if (folder / CONVERTED).is_dir():
+        backbone, base, processor = _restore(folder, kind, dtype, mesh)
+    else:
+        dtype = dtype or kind.stored_dtype(folder)
+        backbone, processor = kind.open(folder, dtype)
+        base = kind.load(folder, dtype, mesh)
+    return Model(backbone, base, processor, kind, folder)
+
+
+def save_converted(folder: Path, model: Model) -> None:
+    """Writes a model as sharded arrays beside its json and tokenizer files.
+
+    Raises:
+      UserError: the folder already holds a converted model.
+    """
+    if (folder / CONVERTED).exists():
+        raise UserError(f"{folder / CONVERTED} exists already; remove it or choose another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    if model.folder is not None:
+        model.family.describe(model.folder, folder)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save((folder / CONVERTED).absolute(), model.base)
+
+
+def _restore(
+    folder: Path, kind: Family, dtype: str | None, mesh: Mesh | None
+) -> tuple[Backbone, PyTree, Processor]:
+    path = (folder / CONVERTED).absolute()
+    with ocp.StandardCheckpointer() as checkpointer:
+        try:
+            stored = checkpointer.metadata(path).item_metadata.tree
+        except (OSError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"{path} is damaged or incomplete ({error}); convert the model again."
+            ) from error
+        dtype = dtype or str(jax.tree.leaves(stored)[0].dtype)
+        backbone, processor = kind.open(folder, dtype)
+        abstract = backbone.abstract_base(dtype)
+        if mesh is not None:
+            place = shardings(abstract, mesh, kind.rules)
+        else:
+            only = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+            place = jax.tree.map(lambda leaf: only, abstract)
+        target = jax.tree.map(
+            lambda leaf, to: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=to),
+            abstract,
+            place,
+        )
+        try:
+            base = checkpointer.restore(path, target)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{path} does not hold the model that the json files beside it describe "
+                f"({error}); convert the model again."
+            ) from error
+    return backbone, base, processor
+
+
+def _random(size: str, dtype: str, mesh: Mesh | None) -> Model:
+    known = {name: kind for kind in map(family, FAMILIES) for name in kind.sizes}
+    if size not in known:
+        raise UserError(f"there is no model size '{size}'; known are {', '.join(known)}.")
+    kind = known[size]
+    backbone, processor = kind.random(kind.sizes[size], dtype)
+    abstract = backbone.abstract_base(dtype)
+    place = shardings(abstract, mesh, kind.rules) if mesh else None
+    cast = lambda leaf, like: leaf.astype(like.dtype)
+    make = lambda key: jax.tree.map(cast, backbone.init_base(key), abstract)
+    base = jax.jit(make, out_shardings=place)(jax.random.key(0))
+    return Model(backbone, base, processor, kind, None)
