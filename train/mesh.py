@@ -53,6 +53,6 @@ def parallelize(
 def _pmap(step: Callable[[Any, Any], Any], mesh: Mesh) -> Callable[[Any, Any], Any]:
     devices = list(mesh.devices.flat)
     mapped = jax.pmap(step, in_axes=(None, 0), devices=devices)
-    cut = lambda x: x.reshape(len(devices), -1, *x.shape[1:])
-    join = lambda x: x.reshape(-1, *x.shape[2:])
+    cut = lambda x: x.reshape(len(devices), len(x) // len(devices), *x.shape[1:])
+    join = lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
     return lambda params, batch: jax.tree.map(join, mapped(params, jax.tree.map(cut, batch)))
