@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from asg_jax.adapters import LoRASpec
 from asg_jax.backbone import Backbone, Processor, PyTree
 from asg_jax.errors import UserError
+from asg_jax.models.checkpoint import paths
 from asg_jax.models.sharding import Rules, shardings
 
 FAMILIES = ("bagel",)  # sub-packages; each offers a FAMILY in its module `family`
@@ -129,6 +130,12 @@ def _restore(
         dtype = dtype or str(jax.tree.leaves(stored)[0].dtype)
         backbone, processor = kind.open(folder, dtype)
         abstract = backbone.abstract_base(dtype)
+        shapes = {name: tuple(leaf.shape) for name, leaf in paths(stored)}
+        if shapes != {name: leaf.shape for name, leaf in paths(abstract)}:
+            raise UserError(
+                f"{path} does not hold the model that the json files beside it describe; "
+                "convert the model again."
+            )
         if mesh is not None:
             place = shardings(abstract, mesh, kind.rules)
         else:
@@ -141,11 +148,8 @@ def _restore(
         )
         try:
             base = checkpointer.restore(path, target)
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(
-                f"{path} does not hold the model that the json files beside it describe "
-                f"({error}); convert the model again."
-            ) from error
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} is damaged ({error}); convert the model again.") from error
     return backbone, base, processor
 
 

@@ -1,0 +1,92 @@
+"""Models by name: official and converted folders, random weights, clear errors."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from asg_jax.backbone import Backbone, Processor
+from asg_jax.errors import UserError
+from asg_jax.models.registry import CONVERTED, FAMILIES, family, open_model, save_converted
+from asg_jax.train.mesh import make_mesh
+from tests import goldens
+
+
+@pytest.fixture(scope="module")
+def official():
+    return open_model(str(goldens.folder("bagel/model")))
+
+
+@pytest.fixture(scope="module")
+def converted(official, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("converted")
+    save_converted(folder, official)
+    return folder
+
+
+def test_a_model_has_what_programs_need(official):
+    assert isinstance(official.backbone, Backbone)
+    assert isinstance(official.processor, Processor)
+    assert official.backbone.config.language.dtype == "float32"  # as stored
+
+
+def test_a_converted_model_is_the_same(official, converted):
+    again = open_model(str(converted))
+    assert again.backbone == official.backbone
+    jax.tree.map(np.testing.assert_array_equal, again.base, official.base)
+    assert again.processor.ids("kite") == official.processor.ids("kite")
+
+
+def test_a_converted_model_opens_in_another_dtype(official, converted):
+    again = open_model(str(converted), "bfloat16")
+    head = again.base["language"]["lm_head"]["table"]
+    assert head.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(
+        head, official.base["language"]["lm_head"]["table"].astype(jnp.bfloat16)
+    )
+    assert jax.tree.leaves(again.base["vae"])[0].dtype == jnp.float32
+
+
+def test_a_converted_model_opens_on_a_mesh(official, converted):
+    again = open_model(str(converted), mesh=make_mesh(fsdp=2, tensor=2))
+    head = again.base["language"]["lm_head"]["table"]
+    assert head.sharding.spec == PartitionSpec("tensor", "fsdp")
+    jax.tree.map(np.testing.assert_array_equal, again.base, official.base)
+
+
+def test_converting_over_a_model_is_refused(official, converted):
+    with pytest.raises(UserError, match="exists already"):
+        save_converted(converted, official)
+
+
+@pytest.mark.parametrize("damage", ["emptied", "of another model"])
+def test_damaged_conversions_are_one_clear_line(converted, tmp_path, damage):
+    folder = shutil.copytree(converted, tmp_path / "model")
+    if damage == "emptied":
+        shutil.rmtree(folder / CONVERTED)
+        (folder / CONVERTED).mkdir()
+    else:
+        text = (folder / "llm_config.json").read_text()
+        (folder / "llm_config.json").write_text(
+            text.replace('"vocab_size": 264', '"vocab_size": 300')
+        )
+    with pytest.raises(UserError) as caught:
+        open_model(str(folder))
+    assert str(folder) in str(caught.value)
+
+
+def test_random_models_are_deterministic():
+    kinds = [family(name) for name in FAMILIES]
+    assert all(kind.sizes for kind in kinds)
+    with pytest.raises(UserError, match="bagel-7b"):
+        open_model("random:bagel-8b")
+
+
+def test_unknown_folders_are_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match="no folder"):
+        open_model(str(tmp_path / "nothing"))
+    with pytest.raises(UserError, match="no checkpoint of a known model"):
+        open_model(str(tmp_path))

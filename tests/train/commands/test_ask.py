@@ -1,0 +1,47 @@
+"""`asg-jax ask`: the answer, the vote over framings, the token entropy."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image as PIL
+
+from asg_jax.framings import frame
+from asg_jax.train.commands.ask import vote_line
+from asg_jax.train.main import main
+from tests import goldens
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "in.png"
+    PIL.fromarray(np.arange(28 * 28 * 3, dtype=np.uint8).reshape(28, 28, 3)).save(path)
+    return path
+
+
+def run(picture, *words):
+    folder = goldens.folder("bagel/model")
+    return main(["ask", f"--model={folder}", f"--image={picture}", "--max_tokens=4", *words])
+
+
+def test_prints_answer_vote_and_entropy(picture, capsys):
+    assert run(picture, "What is shown?") == 0
+    first = capsys.readouterr().out
+    lines = first.splitlines()
+    assert lines[0].startswith("answer")
+    votes = [int(n) for n in re.findall(r" (\d+)(?:,|$)", lines[-2])]
+    assert sum(votes) == len(frame("What is shown?"))
+    entropy = float(lines[-1].split()[1])
+    assert 0 < entropy < np.log(264)
+    assert run(picture, "What is shown?") == 0
+    assert capsys.readouterr().out == first
+
+
+def test_votes_are_counted_most_frequent_first():
+    assert vote_line(["red", "", "red"]) == "red 2, (nothing) 1"
+
+
+@pytest.mark.parametrize("words", [[], ["why?", "--sede=1"], ["why?", "--max_tokens=0"]])
+def test_bad_input_is_one_line_and_status_2(picture, capsys, words):
+    assert run(picture, *words) == 2
+    assert capsys.readouterr().err.count("\n") == 1

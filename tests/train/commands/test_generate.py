@@ -1,0 +1,74 @@
+"""`asg-jax generate`: pictures of a prompt and edits, one clear line for bad input."""
+
+import numpy as np
+import pytest
+from PIL import Image as PIL
+
+from asg_jax.train.main import main
+from tests import goldens
+
+
+@pytest.fixture
+def folder():
+    return str(goldens.folder("bagel/model"))
+
+
+def run(folder, *words):
+    return main(["generate", f"--model={folder}", "--steps=2", "--count=2", *words])
+
+
+def pictures(out):
+    return [np.asarray(PIL.open(path)) for path in sorted(out.glob("*.png"))]
+
+
+def test_draws_the_same_pictures_for_the_same_seed(folder, tmp_path, capsys):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        words = ["a red kite", f"--out={tmp_path / name}", f"--seed={seed}"]
+        assert run(folder, *words, "--height=32", "--width=48") == 0
+    a, b, c = (pictures(tmp_path / name) for name in "abc")
+    assert [p.shape for p in a] == [(32, 48, 3)] * 2
+    np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(a, c)
+    assert not np.array_equal(a[0], a[1])
+    assert "wrote 2 pictures" in capsys.readouterr().out
+
+
+def test_edits_keep_the_size_of_the_picture(folder, tmp_path):
+    PIL.fromarray(np.full((64, 32, 3), 200, np.uint8)).save(tmp_path / "in.png")
+    words = ["make it green", f"--image={tmp_path / 'in.png'}", f"--out={tmp_path / 'out'}"]
+    assert run(folder, *words) == 0
+    assert [p.shape for p in pictures(tmp_path / "out")] == [(64, 32, 3)] * 2
+
+
+BAD = {
+    "unknown flag": (["x", "--out=o", "--sede=1"], "sede"),
+    "bad value": (["x", "--out=o", "--seed=one"], "seed"),
+    "no prompt": (["--out=o"], "expected 1 words"),
+    "no out": (["x"], "--out is missing"),
+    "bad size": (["x", "--out=o", "--height=50"], "multiples of"),
+    "too large": (["x", "--out=o", "--height=6400"], "at most"),
+    "no such picture": (["x", "--out=o", "--image=none.png"], "none.png does not exist"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_status_2(folder, tmp_path, monkeypatch, capsys, case):
+    monkeypatch.chdir(tmp_path)
+    words, message = BAD[case]
+    assert run(folder, *words) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_text_file_is_no_picture(folder, tmp_path, capsys):
+    (tmp_path / "note.png").write_text("not a picture")
+    words = ["x", f"--out={tmp_path / 'o'}", f"--image={tmp_path / 'note.png'}"]
+    assert run(folder, *words) == 2
+    assert "no readable picture" in capsys.readouterr().err
+
+
+def test_help_names_the_flags(capsys):
+    assert main(["generate", "--help"]) == 0
+    assert "--guidance" in capsys.readouterr().out
