@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
     texts = [words[0], *frame(words[0])]
     rollout = jax.tree.map(np.asarray, answers(f, model, picture, texts))
     spoken = [
-        model.processor.text(ids[mask])
+        model.processor.text(ids[mask].tolist())
         for ids, mask in zip(rollout.ids[0], rollout.mask[0], strict=True)
     ]
     print(f"answer   {spoken[0].strip()}")
