@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float, Int, Key
 
 from asg_jax.backbone import Prefix, Prompts, Sampler, State
 from asg_jax.models.bagel.model import Bagel
 from asg_jax.models.layers.context import prefill
-from asg_jax.ops.flow import euler_step, guide, time_grid
+from asg_jax.ops.flow import flow_step, guide, start_noise, start_trace, time_grid
+from asg_jax.pytree import pytree
 
 
-@register_dataclass
-@dataclass(frozen=True)
+@pytree
 class Condition:
     """Contexts of the guidance branches, one after another along the batch axis.
 
@@ -29,8 +28,7 @@ class Condition:
     main: Prefix
 
 
-@register_dataclass
-@dataclass(frozen=True)
+@pytree
 class Latents:
     """The noisy latents of a rollout and the clean ones that the last velocity predicts."""
 
@@ -65,11 +63,20 @@ def _join(contexts: list[Prefix]) -> Prefix:
     )
 
 
+def _first(contexts: Prefix, count: int) -> Prefix:
+    return Prefix(
+        keys=contexts.keys[:, :count],
+        values=contexts.values[:, :count],
+        mask=contexts.mask[:count],
+        position=contexts.position[:count],
+        hidden=contexts.hidden[:count],
+    )
+
+
 def start(keys: Key[Array, "B G"], channels: int, sampler: Sampler) -> State:
-    """Normal noise, a stream of its own for every image."""
-    shape = (sampler.grid[0] * sampler.grid[1], channels)
-    x = jax.vmap(jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 0), shape)))(keys)
-    return State(Latents(x, x), keys)
+    """Normal noise, a stream of its own for every image; a trace if sampling is stochastic."""
+    x = start_noise(keys, sampler.grid[0] * sampler.grid[1], channels)
+    return State(Latents(x, x), keys, start_trace(x, sampler))
 
 
 def guided_velocity(
@@ -79,12 +86,14 @@ def guided_velocity(
     t: Float[Array, ""],
     sampler: Sampler,
 ) -> Float[Array, "B G L C"]:
-    """Velocity with guidance: all branches in one batch."""
+    """Velocity with guidance: all branches that count in one batch."""
     batch = x.shape[0]
     count = condition.branches.mask.shape[0] // batch
+    if sampler.image_guidance <= 1:
+        count = 2  # the image-free branch has no weight
     times = jnp.full((count * batch, x.shape[1]), t)
     tiled = jnp.concatenate([x] * count)
-    v = model.velocity(condition.branches, tiled, times, sampler.grid)
+    v = model.velocity(_first(condition.branches, count * batch), tiled, times, sampler.grid)
     branches = jnp.split(v, count)
     return guide(branches[0], branches[1], branches[2] if count == 3 else branches[0], sampler)
 
@@ -96,12 +105,12 @@ def step(
     grid = time_grid(sampler.steps, sampler.shift)
     low, high = sampler.interval
     guided = (sampler.guidance > 1) & (grid[:-1] > low) & (grid[:-1] <= high)
-    t, t_next = jnp.asarray(grid)[i], jnp.asarray(grid)[i + 1]
-    x = state.inner.x
+    x, t = state.inner.x, jnp.asarray(grid)[i]
     plain = lambda: model.velocity(condition.main, x, jnp.full(x.shape[:2], t), sampler.grid)
     full = lambda: guided_velocity(model, condition, x, t, sampler)
     if np.all(guided == guided[0]):
         v = full() if guided[0] else plain()
     else:
         v = jax.lax.cond(jnp.asarray(guided)[i], full, plain)
-    return replace(state, inner=Latents(euler_step(x, v, t, t_next), x - t * v))
+    x_next, trace = flow_step(x, v, state, i, sampler)
+    return replace(state, inner=Latents(x_next, x - t * v), trace=trace)

@@ -1,0 +1,94 @@
+"""Image rollouts: G images of each prompt in one loop, and the log-probs of recorded flows."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from asg_jax.backbone import Backbone, FlowTrace, Params, PyTree, Sampler, State
+from asg_jax.ops.flow import gaussian_log_prob, sde_moments, step_times
+
+
+def sample_images(
+    backbone: Backbone,
+    params: Params,
+    condition: PyTree,
+    keys: Key[Array, "B G"],
+    sampler: Sampler,
+) -> State:
+    """Draws G images of each prompt; `backbone.preview` of the result is the sample.
+
+    An image depends on its own prompt and key alone, not on what else is in the batch or on the
+    device.
+
+    Args:
+      backbone: static under jit.
+      params: of the generator.
+      condition: of the prompts, computed once (`backbone.condition`).
+      keys: one for each image.
+      sampler: settings, static under jit; with a noise level the state keeps a trace.
+    """
+    state = backbone.start(params, condition, keys, sampler)
+    advance = lambda i, state: backbone.step(params, condition, state, i, sampler)
+    spec = backbone.spec
+    steps = sampler.steps if spec.kind == "flow" else spec.steps
+    if not spec.unrolled:
+        return jax.lax.fori_loop(0, steps, advance, state)
+    for i in range(steps):
+        state = advance(i, state)
+    return state
+
+
+def trace_moments(
+    backbone: Backbone,
+    params: Params,
+    condition: PyTree,
+    x: Float[Array, "B G L C"],
+    i: int | Int[Array, ""],
+    sampler: Sampler,
+) -> tuple[Float[Array, "B G L C"], Float[Array, ""]]:
+    """Mean and standard deviation of step i from the recorded latents x, without guidance.
+
+    Raises:
+      ValueError: the sampler guides, which the protocol's `velocity` does not.
+    """
+    if sampler.guidance > 1:
+        raise ValueError(
+            "log-probs of image rollouts need a sampler without guidance: set guidance=1"
+        )
+    t, t_next, sigma_time = step_times(sampler, i)
+    times = jnp.full(x.shape[:2], t)
+    velocity = backbone.velocity(params, condition, x, times, sampler.grid)
+    return sde_moments(x, velocity, t, t_next, sampler.noise_level, sigma_time)
+
+
+def trace_log_probs(
+    backbone: Backbone,
+    params: Params,
+    condition: PyTree,
+    trace: FlowTrace,
+    sampler: Sampler,
+) -> Float[Array, "steps B G"]:
+    """Log-probs of a recorded rollout's steps under given parameters; 0 for the last step.
+
+    Differentiable with respect to parameters and condition; the backward pass recomputes one step
+    at a time. (Flow-GRPO, arXiv 2505.05470.)
+
+    Args:
+      backbone: static under jit; a flow backbone.
+      params: the policy that scores.
+      condition: of the prompts, under the same parameters.
+      trace: of `sample_images` with a noise level.
+      sampler: the settings that the trace was drawn with.
+    """
+
+    def log_prob(step: tuple[Array, Array, Array]) -> Float[Array, "B G"]:
+        i, x, x_next = step
+        mean, std = trace_moments(backbone, params, condition, x, i, sampler)
+        return gaussian_log_prob(x_next, mean, std)
+
+    latents = trace.latents[:-1]  # the step to t = 0 is deterministic
+    drawn = (jnp.arange(sampler.steps - 1), latents[:-1], latents[1:])
+    noisy = jax.lax.map(jax.checkpoint(log_prob), drawn)
+    return jnp.concatenate([noisy, jnp.zeros_like(trace.log_probs[:1])])

@@ -1,0 +1,254 @@
+"""Text rollouts: G samples of each prompt in one loop, and their teacher-forced log-probs.
+
+The policy is softmax(logits / T); what is recorded while sampling is what an update needs. (Ask,
+Solve, Generate, arXiv 2606.27376.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from asg_jax.backbone import Backbone, Cache, Params, Prefix, Prompt
+from asg_jax.ops.sampling import gumbel, truncate
+from asg_jax.ops.vocab import logit_stats, token_stats, unembed
+from asg_jax.pytree import pytree, static
+
+
+@pytree
+class TextSampler:
+    """Settings of text sampling; one compiled program serves all temperatures.
+
+    Attributes:
+      temperature: 0 is greedy.
+      max_tokens: N, the most tokens that are drawn.
+      stop_ids: a text ends with the first of them that is drawn.
+      top_k: 0 turns it off; None leaves it out of the program.
+      top_p: nucleus, 1 turns it off; None leaves it out of the program.
+    """
+
+    temperature: Float[Array, "B G"]
+    max_tokens: int = static()
+    stop_ids: tuple[int, ...] = static()
+    top_k: Int[Array, "B G"] | None = None
+    top_p: Float[Array, "B G"] | None = None
+
+
+@pytree
+class TextRollout:
+    """Sampled texts and the statistics of their tokens; natural logarithms, 0 at padding.
+
+    Attributes:
+      ids: drawn tokens, the stop token included; 0 at padding.
+      mask: which tokens are real.
+      log_probs: under the distribution that was drawn from; 0 where that is greedy.
+      plain_log_probs: under softmax(logits).
+      entropies: of softmax(logits), in nats.
+      temperature: of the sampling distribution.
+      steps: calls of `decode` that the loop made; the same for all rows that shared it.
+    """
+
+    ids: Int[Array, "B G N"]
+    mask: Bool[Array, "B G N"]
+    log_probs: Float[Array, "B G N"]
+    plain_log_probs: Float[Array, "B G N"]
+    entropies: Float[Array, "B G N"]
+    temperature: Float[Array, "B G"]
+    steps: Int[Array, "B G"]
+
+
+class Drawn(NamedTuple):
+    """One token of every sample, with its statistics."""
+
+    token: Int[Array, "B G"]
+    log_prob: Float[Array, "B G"]
+    plain_log_prob: Float[Array, "B G"]
+    entropy: Float[Array, "B G"]
+
+
+class Joined(NamedTuple):
+    """Texts and what was sampled after them, padded on the right."""
+
+    ids: Int[Array, "B G T+N"]
+    mask: Bool[Array, "B G T+N"]
+    sampled: Bool[Array, "B G T+N"]
+
+
+class _Loop(NamedTuple):
+    rollout: TextRollout
+    token: Int[Array, "B G"]
+    live: Bool[Array, "B G"]  # no stop token yet
+    length: Int[Array, ""]  # tokens drawn
+    cache: Cache
+
+
+def draw(logits: Float[Array, "B G V"], keys: Key[Array, "B G"], sampler: TextSampler) -> Drawn:
+    """Draws a token of every sample (Gumbel-max); equal keys and logits give equal tokens."""
+    temperature = _divisor(sampler.temperature)
+    truncated = sampler.top_k is not None or sampler.top_p is not None
+    if truncated:
+        policy = truncate(logits, temperature, sampler.top_k, sampler.top_p)
+    else:
+        policy = logits / temperature[..., None]
+    noise = jax.vmap(jax.vmap(lambda key: gumbel(key, logits.shape[-1])))(keys)
+    greedy = sampler.temperature <= 0
+    token = jnp.argmax(jnp.where(greedy[..., None], logits, policy + noise), axis=-1)
+    stats = logit_stats(logits, token, temperature=temperature)
+    log_prob = stats.log_prob
+    if truncated:
+        log_prob = jnp.take_along_axis(policy, token[..., None], axis=-1)[..., 0]
+    return Drawn(token, jnp.where(greedy, 0, log_prob), stats.plain_log_prob, stats.entropy)
+
+
+def sample_text(
+    backbone: Backbone,
+    params: Params,
+    prefix: Prefix,
+    ids: Int[Array, "B G T"],
+    mask: Bool[Array, "B G T"],
+    keys: Key[Array, "B G"],
+    sampler: TextSampler,
+) -> TextRollout:
+    """Samples a continuation of G texts on each prefix, until every one has drawn a stop token.
+
+    A sample depends on its own prefix, text, key and settings alone, not on what else is in the
+    batch or on the device. At most one token's logits (B, G, V) exist at a time.
+
+    Args:
+      backbone: static under jit.
+      params: of the role that speaks.
+      prefix: prefilled prompts.
+      ids: texts after the prefix, padded on the right; T may be 0.
+      mask: which ids are real.
+      keys: one for each sample; token n is drawn with `fold_in(key, n)`.
+      sampler: settings.
+    """
+    unembedding = backbone.unembedding(params)
+
+    def extend_by(hidden: Array, cache: Cache, loop: _Loop) -> _Loop:
+        own = jax.vmap(jax.vmap(lambda key: jax.random.fold_in(key, loop.length)))(keys)
+        drawn = draw(unembed(hidden, unembedding), own, sampler)
+        stops = (drawn.token[..., None] == jnp.array(sampler.stop_ids, jnp.int32)).any(-1)
+        return _Loop(
+            rollout=_record(loop.rollout, drawn, loop.live, loop.length),
+            token=drawn.token,
+            live=loop.live & ~stops,
+            length=loop.length + 1,
+            cache=cache,
+        )
+
+    def more(loop: _Loop) -> Bool[Array, ""]:
+        return (loop.length < sampler.max_tokens) & loop.live.any()
+
+    def advance(loop: _Loop) -> _Loop:
+        return extend_by(*backbone.decode(params, loop.token, loop.cache), loop)
+
+    # The last token is never fed; a loop that never runs is still traced and needs a row.
+    hidden, cache = backbone.extend(params, ids, mask, prefix, max(sampler.max_tokens - 1, 1))
+    first = extend_by(hidden, cache, _empty(keys.shape, sampler, cache))
+    last = jax.lax.while_loop(more, advance, first)
+    return replace(last.rollout, steps=jnp.broadcast_to(last.length - 1, keys.shape))
+
+
+def join(ids: Int[Array, "B G T"], mask: Bool[Array, "B G T"], rollout: TextRollout) -> Joined:
+    """Puts sampled tokens right after the texts that they continue."""
+    room = ids.shape[-1]
+    length = mask.sum(-1, dtype=jnp.int32)[..., None]
+    place = jnp.arange(room + rollout.ids.shape[-1])
+    sampled = (place >= length) & (
+        place < length + rollout.mask.sum(-1, dtype=jnp.int32)[..., None]
+    )
+    row = jnp.where(place < length, place, place - length + room)  # of text and rollout
+    both = jnp.concatenate([ids, rollout.ids], axis=-1)
+    row = jnp.broadcast_to(jnp.minimum(row, both.shape[-1] - 1), both.shape)
+    real = sampled | (place < length)
+    return Joined(jnp.where(real, jnp.take_along_axis(both, row, axis=-1), 0), real, sampled)
+
+
+def predicting_states(
+    backbone: Backbone,
+    params: Params,
+    prompt: Prompt,
+    ids: Int[Array, "B G T"],
+    mask: Bool[Array, "B G T"],
+    rollout: TextRollout,
+) -> Float[Array, "B G N D"]:
+    """The final states that predict a rollout's tokens, by teacher forcing; see `score`."""
+    joined = join(ids, mask, rollout)
+    hidden = backbone.hidden(params, prompt, joined.ids, joined.mask)
+    rows = mask.sum(-1, dtype=jnp.int32)[..., None] + jnp.arange(rollout.ids.shape[-1])
+    return jnp.take_along_axis(hidden, rows[..., None], axis=2)
+
+
+def score(
+    backbone: Backbone,
+    params: Params,
+    prompt: Prompt,
+    ids: Int[Array, "B G T"],
+    mask: Bool[Array, "B G T"],
+    rollout: TextRollout,
+) -> TextRollout:
+    """The rollout with the statistics that other parameters give its tokens.
+
+    Differentiable; `log_probs` are those of softmax(logits / T), without truncation.
+
+    Args:
+      backbone: static under jit.
+      params: the policy that scores.
+      prompt: the context of the prefix that was sampled from.
+      ids: texts between prompt and rollout, padded on the right; T may be 0.
+      mask: which ids are real.
+      rollout: what was sampled after them.
+    """
+    hidden = predicting_states(backbone, params, prompt, ids, mask, rollout)
+    unembedding = backbone.unembedding(params)
+    temperature = _divisor(rollout.temperature)
+    stats = token_stats(hidden, unembedding, rollout.ids, temperature=temperature)
+    real = lambda x: jnp.where(rollout.mask, x, 0)
+    return replace(
+        rollout,
+        log_probs=jnp.where((rollout.temperature > 0)[..., None], real(stats.log_prob), 0),
+        plain_log_probs=real(stats.plain_log_prob),
+        entropies=real(stats.entropy),
+    )
+
+
+def _divisor(temperature: Array) -> Array:
+    """What divides the logits; any number will do where sampling is greedy."""
+    return jnp.where(temperature > 0, temperature, 1)
+
+
+def _empty(shape: tuple[int, ...], sampler: TextSampler, cache: Cache) -> _Loop:
+    zeros = lambda dtype: jnp.zeros((*shape, sampler.max_tokens), dtype)
+    token, number = jnp.zeros(shape, jnp.int32), zeros(jnp.float32)
+    rollout = TextRollout(
+        ids=zeros(jnp.int32),
+        mask=zeros(bool),
+        log_probs=number,
+        plain_log_probs=number,
+        entropies=number,
+        temperature=sampler.temperature,
+        steps=token,
+    )
+    return _Loop(rollout, token, jnp.ones(shape, bool), jnp.zeros((), jnp.int32), cache)
+
+
+def _record(rollout: TextRollout, drawn: Drawn, live: Array, n: Array) -> TextRollout:
+    """Writes token n of the samples that are not over."""
+
+    def write(old: Array, new: Array) -> Array:
+        new = jnp.where(live, new, 0).astype(old.dtype)
+        return jax.lax.dynamic_update_index_in_dim(old, new, n, axis=-1)
+
+    return replace(
+        rollout,
+        ids=write(rollout.ids, drawn.token),
+        mask=write(rollout.mask, live),
+        log_probs=write(rollout.log_probs, drawn.log_prob),
+        plain_log_probs=write(rollout.plain_log_probs, drawn.plain_log_prob),
+        entropies=write(rollout.entropies, drawn.entropy),
+    )
