@@ -11,7 +11,13 @@ DEVICES = "--xla_force_host_platform_device_count"
 
 # Packages whose jaxtyping annotations are checked at every call. asg_jax.backbone stays out:
 # its pytree dataclasses are also built with leaves that are no arrays.
-CHECKED_PACKAGES = ["asg_jax.ops", "asg_jax.models"]
+CHECKED_PACKAGES = [
+    "asg_jax.models",
+    "asg_jax.objectives",
+    "asg_jax.ops",
+    "asg_jax.rollout",
+    "asg_jax.signals",
+]
 
 
 def golden_folder() -> Path:

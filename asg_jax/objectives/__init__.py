@@ -1,0 +1,1 @@
+"""Losses of the roles, and the running numbers that updates need."""

@@ -1,0 +1,149 @@
+"""Updates of a rectified-flow generator from the rewards of images that it drew.
+
+`rwr` and `nft` work on the flow-matching error of the drawn images, `flow_grpo` on the recorded
+steps of a stochastic sampler. Convention: x_t = (1 - t) data + t noise, and predictions and goals
+are velocities, noise - data. B prompts, G images each, L tokens, C channels.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from asg_jax.objectives.policy import grpo_loss
+from asg_jax.ops.flow import gaussian_log_prob
+from asg_jax.signals.groups import Scalar, masked_mean
+
+
+def mean_square(x: Float[Array, "*batch L C"]) -> Float[Array, "*batch"]:
+    """Mean of the squares over the tokens and channels of an image."""
+    return (x**2).mean((-2, -1))
+
+
+def drift(
+    prediction: Float[Array, "*batch L C"], frozen: Float[Array, "*batch L C"]
+) -> Float[Array, "*batch"]:
+    """How far a velocity has moved from the frozen model's at the same noisy image."""
+    return mean_square(prediction - jax.lax.stop_gradient(frozen))
+
+
+def rwr_weights(
+    advantages: Float[Array, "*batch G"], mask: Bool[Array, "*#batch #G"], tau: Scalar = 1.0
+) -> Float[Array, "*batch G"]:
+    """Weights of a group's images: G softmax(advantages / tau), so that their mean is 1.
+
+    (Reward-weighted regression; Ask, Solve, Generate, arXiv 2606.27376, generation step.)
+
+    Args:
+      advantages: within the group.
+      mask: which images exist; the others weigh 0, and G is the number of those that do.
+      tau: temperature.
+    """
+    mask = jnp.broadcast_to(mask, advantages.shape)
+    share = jax.nn.softmax(advantages / tau, axis=-1, where=mask)
+    return mask.sum(-1, keepdims=True) * jnp.where(mask, share, 0)
+
+
+def rwr_loss(
+    prediction: Float[Array, "B G L C"],
+    goal: Float[Array, "B G L C"],
+    frozen: Float[Array, "B G L C"],
+    advantages: Float[Array, "B G"],
+    mask: Bool[Array, "B G"],
+    beta: Scalar,
+    tau: Scalar = 1.0,
+) -> Float[Array, ""]:
+    """Flow matching on the drawn images, the better ones with more weight.
+
+    Args:
+      prediction: velocity of the policy at noisy versions of the images.
+      goal: what it should have predicted.
+      frozen: velocity of the frozen model there.
+      advantages: within each group.
+      mask: which images exist; without any, the loss is 0.
+      beta: coefficient of the drift from the frozen model.
+      tau: see `rwr_weights`.
+    """
+    weights = jax.lax.stop_gradient(rwr_weights(advantages, mask, tau))
+    error = weights * mean_square(prediction - goal)
+    return masked_mean(error + beta * drift(prediction, frozen), mask)
+
+
+def nft_weight(advantages: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """Share of the positive branch of `nft_loss`; at 1/2 an image only anchors."""
+    return jnp.clip(0.5 + 0.25 * advantages, 0, 1)
+
+
+def nft_loss(
+    prediction: Float[Array, "B G L C"],
+    old: Float[Array, "B G L C"],
+    goal: Float[Array, "B G L C"],
+    frozen: Float[Array, "B G L C"],
+    t: Float[Array, "B G"],
+    advantages: Float[Array, "B G"],
+    mask: Bool[Array, "B G"],
+    beta: Scalar,
+) -> Float[Array, ""]:
+    """Pulls the policy towards good images and, mirrored at the old policy, away from bad ones.
+
+    r D(x) + (1 - r) D(2 x_old - x), where x = x_t - t v is the predicted clean image and D the mean
+    squared distance to the drawn one; since x - x_0 = t (goal - v), velocities say it all. Neither
+    branch can fall below 0. (DiffusionNFT, arXiv 2509.16117.)
+
+    Args:
+      prediction: velocity of the policy at noisy versions of the images.
+      old: velocity of the policy's moving average there.
+      goal: what they should have predicted.
+      frozen: velocity of the frozen model there.
+      t: time of the noisy images.
+      advantages: within each group; r is their `nft_weight`.
+      mask: which images exist; without any, the loss is 0.
+      beta: coefficient of the drift from the frozen model.
+    """
+    old = jax.lax.stop_gradient(old)
+    positive = t**2 * mean_square(prediction - goal)
+    negative = t**2 * mean_square(2 * old - prediction - goal)
+    r = jax.lax.stop_gradient(nft_weight(advantages))
+    error = r * positive + (1 - r) * negative
+    return masked_mean(error + beta * drift(prediction, frozen), mask)
+
+
+def step_kl(
+    mean: Float[Array, "*batch L C"], frozen_mean: Float[Array, "*batch L C"], std: Scalar
+) -> Float[Array, "*batch"]:
+    """KL of a sampling step to the frozen model's, per element; 0 where the step has no noise."""
+    noisy = jnp.asarray(std) > 0
+    kl = drift(mean, frozen_mean) / (2 * jnp.where(noisy, std, 1) ** 2)
+    return jnp.where(noisy, kl, 0)
+
+
+def flow_grpo_loss(
+    x_next: Float[Array, "S B G L C"],
+    mean: Float[Array, "S B G L C"],
+    frozen_mean: Float[Array, "S B G L C"],
+    std: Float[Array, " S"],
+    old_log_probs: Float[Array, "S B G"],
+    advantages: Float[Array, "B G"],
+    mask: Bool[Array, "B G"],
+    beta: Scalar,
+    clip: Scalar,
+) -> Float[Array, ""]:
+    """GRPO whose tokens are the S steps of a stochastic sampler. (Flow-GRPO, arXiv 2505.05470.)
+
+    Args:
+      x_next: recorded latents after every step.
+      mean: of the policy's Gaussian at every step, from the recorded latents before it.
+      frozen_mean: the same of the frozen model.
+      std: of both (`ops.flow.sde_moments`); steps without noise do not count.
+      old_log_probs: recorded while sampling.
+      advantages: within each group.
+      mask: which images exist; without any, the loss is 0.
+      beta: coefficient of the KL to the frozen model.
+      clip: of the ratio; log-probs are means over elements, so that ratios stay close to 1.
+    """
+    log_probs = jax.vmap(gaussian_log_prob)(x_next, mean, std)
+    kl = jax.vmap(step_kl)(mean, frozen_mean, std)
+    last = lambda x: jnp.moveaxis(x, 0, -1)
+    counts = mask[..., None] & (std > 0)
+    return grpo_loss(advantages, last(log_probs), last(old_log_probs), last(kl), counts, beta, clip)

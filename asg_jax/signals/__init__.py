@@ -1,0 +1,1 @@
+"""Numbers computed from model outputs: pure functions of arrays, batched and masked."""

@@ -1,0 +1,92 @@
+"""Votes: they do not care for order, names or padding, and scores stay in their ranges."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from asg_jax.signals.vote import (
+    entropy_target_update,
+    informativeness,
+    is_easy,
+    self_consistency_score,
+    vote,
+)
+
+N = 7
+few = settings(max_examples=25, deadline=None)
+ballots = arrays(np.int32, N, elements=st.integers(0, 4))
+present = arrays(bool, N)
+ballot = jax.jit(vote)
+ALL = jnp.ones(N, bool)
+
+
+@few
+@given(ballots, present, st.permutations(range(N)))
+def test_order_changes_no_number(labels, mask, order):
+    order = np.array(order)
+    one, other = ballot(labels, mask), ballot(labels[order], mask[order])
+    for name in ("fraction", "margin", "entropy"):
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=1e-6)
+    np.testing.assert_allclose(one.shares[order], other.shares)
+
+
+@few
+@given(ballots, present)
+def test_absent_answers_do_not_vote(labels, mask):
+    other = np.where(mask, labels, 99)
+    for a, b in zip(ballot(labels, mask)[1:], ballot(other, mask)[1:], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@few
+@given(ballots)
+def test_names_of_classes_do_not_matter(labels):
+    renamed = np.array([40, -7, 3, 12, 5], np.int32)[labels]
+    one, other = ballot(labels, ALL), ballot(renamed, ALL)
+    np.testing.assert_array_equal(one.agrees, other.agrees)
+    assert one.entropy == other.entropy
+
+
+@few
+@given(ballots)
+def test_entropy_is_that_of_the_histogram(labels):
+    shares = np.bincount(labels)[np.unique(labels)] / N
+    result = ballot(labels, ALL)
+    np.testing.assert_allclose(result.entropy, -(shares * np.log(shares)).sum(), atol=1e-6)
+    top = [*sorted(shares, reverse=True), 0.0]
+    np.testing.assert_allclose(result.margin, top[0] - top[1], atol=1e-6)
+
+
+def test_a_batch_is_row_by_row():
+    labels = np.random.default_rng(0).integers(0, 4, (3, 2, N))
+    mask = np.array([True, True, False])[:, None, None]  # no question of the third image
+    result = ballot(labels, mask)
+    for i, k in np.ndindex(3, 2):
+        alone = ballot(labels[i, k], ALL & bool(mask[i, 0, 0]))
+        jax.tree.map(lambda x, y, i=i, k=k: np.testing.assert_allclose(x[i, k], y), result, alone)
+    assert not result.agrees[2].any() and not result.entropy[2].any()
+
+
+@few
+@given(ballots, st.floats(0.65, 1.5))
+def test_scores_stay_in_range(labels, target):
+    result = ballot(labels, ALL)
+    assert 0 <= informativeness(result.entropy, result.margin) <= 1
+    assert -1 <= self_consistency_score(result.entropy, result.margin, target) <= 1
+
+
+def test_a_split_vote_teaches_more_than_a_unanimous_one():
+    labels = jnp.array([[0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1, 2], [0, 0, 0, 0, 0, 0, 1]])
+    result = ballot(labels, ALL)
+    unanimous, split, nearly = informativeness(result.entropy, result.margin).tolist()
+    assert split > nearly > unanimous
+    assert is_easy(result).tolist() == [True, False, False]
+
+
+def test_entropy_target_follows_the_kept_questions_only():
+    entropies, kept = jnp.array([1.0, 1.2, jnp.nan]), jnp.array([True, True, False])
+    np.testing.assert_allclose(entropy_target_update(0.9, entropies, kept), 0.92, rtol=1e-6)
+    np.testing.assert_allclose(entropy_target_update(0.9, entropies, ~kept & False), 0.9)
