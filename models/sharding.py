@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -11,7 +12,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from asg_jax.backbone import PyTree
 from asg_jax.models.checkpoint import paths
 
-# (pattern that matches the whole path of a parameter, mesh axis or None for each of its axes)
+BATCH_AXES = ("data", "fsdp")  # mesh axes that share the examples of a batch
+
+# Pattern that matches the whole path of a parameter; mesh axes (joined by a comma) or None for each
+# of the parameter's last axes.
 Rules = Sequence[tuple[str, tuple[str | None, ...]]]
 
 
@@ -25,9 +29,13 @@ def partition(path: str, shape: Sequence[int], mesh: Mesh, rules: Rules) -> Part
         if re.fullmatch(pattern, path):
             whole = (None,) * (len(shape) - len(axes))
             pairs = zip(shape, (*whole, *axes), strict=True)
-            fits = [axis if axis and size % mesh.shape[axis] == 0 else None for size, axis in pairs]
-            return PartitionSpec(*fits)
+            return PartitionSpec(*[_fitting(size, axes, mesh) for size, axes in pairs])
     return PartitionSpec()
+
+
+def _fitting(size: int, axes: str | None, mesh: Mesh) -> tuple[str, ...] | None:
+    names = tuple(axes.split(",")) if axes else ()
+    return names if names and size % math.prod(mesh.shape[n] for n in names) == 0 else None
 
 
 def shardings(abstract: PyTree, mesh: Mesh, rules: Rules) -> PyTree:

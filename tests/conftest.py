@@ -1,6 +1,7 @@
 """Test set-up: the devices JAX sees, the compilation cache, runtime shape checks, golden data."""
 
 import importlib.util
+import math
 import os
 from pathlib import Path
 
@@ -15,7 +16,6 @@ CHECKED_PACKAGES = [
     "asg_jax.models",
     "asg_jax.objectives",
     "asg_jax.ops",
-    "asg_jax.rollout",
     "asg_jax.signals",
 ]
 
@@ -63,3 +63,25 @@ def pytest_configure() -> None:
 def golden_dir() -> Path:
     """The folder of golden data."""
     return golden_folder()
+
+
+@pytest.fixture(scope="module")
+def tpu_compiler():
+    """Makes `jax.experimental.topologies` compile for TPUs that are not there.
+
+    The settings keep libtpu from asking a cloud machine what it is, and from locking out other
+    processes.
+    """
+    import jax
+
+    pytest.importorskip("libtpu", reason="the TPU compiler comes with `pip install libtpu`")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TPU_SKIP_MDS_QUERY", "1")
+        patch.setenv("TPU_ACCELERATOR_TYPE", "v5litepod-4")
+        patch.setenv("TPU_WORKER_HOSTNAMES", "localhost")
+        patch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+        threshold = jax.config.values["jax_persistent_cache_min_compile_time_secs"]
+        # A program for absent devices can be put into the compilation cache but not read from it.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", math.inf)
+        yield
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", threshold)

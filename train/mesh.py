@@ -10,9 +10,10 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from asg_jax.errors import UserError
+from asg_jax.models.sharding import BATCH_AXES
 
 AXES = ("data", "fsdp", "tensor")
-BATCH = PartitionSpec(("data", "fsdp"))  # examples are cut over both, parameters over fsdp, tensor
+BATCH = PartitionSpec(BATCH_AXES)
 
 Style = Literal["mesh", "pmap"]
 
@@ -47,7 +48,13 @@ def parallelize(
     if style == "pmap":
         return _pmap(step, mesh)
     examples = NamedSharding(mesh, BATCH)
-    return jax.jit(step, in_shardings=(None, examples), out_shardings=examples)
+    compiled = jax.jit(step, in_shardings=(None, examples), out_shardings=examples)
+
+    def run(params: Any, batch: Any) -> Any:
+        with jax.set_mesh(mesh):  # tells the layers how to keep the batch cut
+            return compiled(params, batch)
+
+    return run
 
 
 def _pmap(step: Callable[[Any, Any], Any], mesh: Mesh) -> Callable[[Any, Any], Any]:

@@ -18,7 +18,7 @@ from asg_jax.pytree import pytree
 
 @pytree
 class Condition:
-    """Contexts of the guidance branches, one after another along the batch axis.
+    """Contexts of the guidance branches; those of one prompt follow each other on the batch axis.
 
     The order is main, without text, and (editing) without images. Text to image has no third
     branch: without a picture the image-free context is the main one.
@@ -54,22 +54,33 @@ def _join(contexts: list[Prefix]) -> Prefix:
     def pad(x: Array, axis: int) -> Array:
         return jnp.pad(x, [(0, (rows - x.shape[axis]) * (a == axis)) for a in range(x.ndim)])
 
+    def interleave(parts: list[Array], axis: int) -> Array:
+        joined = jnp.stack(parts, axis + 1)
+        return joined.reshape(*joined.shape[:axis], -1, *joined.shape[axis + 2 :])
+
     return Prefix(
-        keys=jnp.concatenate([pad(c.keys, 2) for c in contexts], axis=1),
-        values=jnp.concatenate([pad(c.values, 2) for c in contexts], axis=1),
-        mask=jnp.concatenate([pad(c.mask, 1) for c in contexts]),
-        position=jnp.concatenate([c.position for c in contexts]),
-        hidden=jnp.concatenate([c.hidden for c in contexts]),
+        keys=interleave([pad(c.keys, 2) for c in contexts], 1),
+        values=interleave([pad(c.values, 2) for c in contexts], 1),
+        mask=interleave([pad(c.mask, 1) for c in contexts], 0),
+        position=interleave([c.position for c in contexts], 0),
+        hidden=interleave([c.hidden for c in contexts], 0),
     )
 
 
-def _first(contexts: Prefix, count: int) -> Prefix:
+def _first(contexts: Prefix, branches: int, count: int) -> Prefix:
+    """The first `count` branches of every prompt."""
+
+    def take(x: Array, axis: int) -> Array:
+        split = x.reshape(*x.shape[:axis], -1, branches, *x.shape[axis + 1 :])
+        kept = jax.lax.slice_in_dim(split, 0, count, axis=axis + 1)
+        return kept.reshape(*x.shape[:axis], -1, *x.shape[axis + 1 :])
+
     return Prefix(
-        keys=contexts.keys[:, :count],
-        values=contexts.values[:, :count],
-        mask=contexts.mask[:count],
-        position=contexts.position[:count],
-        hidden=contexts.hidden[:count],
+        keys=take(contexts.keys, 1),
+        values=take(contexts.values, 1),
+        mask=take(contexts.mask, 0),
+        position=take(contexts.position, 0),
+        hidden=take(contexts.hidden, 0),
     )
 
 
@@ -87,15 +98,16 @@ def guided_velocity(
     sampler: Sampler,
 ) -> Float[Array, "B G L C"]:
     """Velocity with guidance: all branches that count in one batch."""
-    batch = x.shape[0]
-    count = condition.branches.mask.shape[0] // batch
-    if sampler.image_guidance <= 1:
+    contexts = condition.branches
+    count = branches = contexts.mask.shape[0] // x.shape[0]
+    if branches == 3 and sampler.image_guidance <= 1:
         count = 2  # the image-free branch has no weight
-    times = jnp.full((count * batch, x.shape[1]), t)
-    tiled = jnp.concatenate([x] * count)
-    v = model.velocity(_first(condition.branches, count * batch), tiled, times, sampler.grid)
-    branches = jnp.split(v, count)
-    return guide(branches[0], branches[1], branches[2] if count == 3 else branches[0], sampler)
+        contexts = _first(contexts, branches, count)
+    repeated = jnp.repeat(x, count, axis=0)
+    times = jnp.full(repeated.shape[:2], t)
+    v = model.velocity(contexts, repeated, times, sampler.grid)
+    v = v.reshape(-1, count, *v.shape[1:])
+    return guide(v[:, 0], v[:, 1], v[:, 2] if count == 3 else v[:, 0], sampler)
 
 
 def step(

@@ -5,7 +5,9 @@ its input. Four key-value heads limit `tensor` to 4 at full size.
 """
 
 RULES = (
-    (r"language\.(embed_tokens|lm_head)\.table", ("tensor", "fsdp")),
+    (r"language\.embed_tokens\.table", ("tensor", "fsdp")),
+    # Logits stay cut over the vocabulary: no device ever needs the whole matrix.
+    (r"language\.lm_head\.table", ("fsdp,tensor", None)),
     (r".*\.((q|k|v)_proj|(gate|up)_proj|fc1)\.kernel", ("fsdp", "tensor")),
     (r".*\.(o_proj|out_proj|down_proj|fc2)\.kernel", ("tensor", "fsdp")),
     (r".*\.((q|k|v)_proj|fc1)\.bias", ("tensor",)),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
 import jax
 from flax import nnx
+from jax import Array
+from jax.sharding import PartitionSpec
+
+from asg_jax.models.sharding import BATCH_AXES
 
 Layer = TypeVar("Layer", bound=nnx.Module)
 
@@ -19,6 +24,25 @@ REMAT: dict[str, Callable[[Callable], Callable]] = {
         jax.checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable
     ),
 }
+
+
+def cut_rows(x: Array) -> Array:
+    """Cuts activations over the mesh that `jax.set_mesh` set, if any.
+
+    Many rows (prefill, training, images) are cut along the batch, and layers gather their weights.
+    Few rows (decoding) are cut along the width over `fsdp` instead, so that the weights stay where
+    they lie and only sums of activations travel. Left alone, the compiler mixes the two.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if not set(BATCH_AXES) <= set(mesh.auto_axes):
+        return x
+    *rows, width = x.shape
+    middle = [PartitionSpec.UNCONSTRAINED] * (len(rows) - 1)
+    if math.prod(rows) < width * mesh.shape["data"] and width % mesh.shape["fsdp"] == 0:
+        spec = PartitionSpec("data", *middle, "fsdp")
+    else:
+        spec = PartitionSpec(BATCH_AXES, *middle, PartitionSpec.UNCONSTRAINED)
+    return jax.lax.with_sharding_constraint(x, spec)
 
 
 def stacked(make: Callable[[nnx.Rngs], Layer], count: int, rngs: nnx.Rngs) -> Layer:
@@ -34,11 +58,14 @@ def scan_layers(
     *,
     remat: str = "none",
 ) -> tuple[Any, Any]:
-    """`carry, y = apply(layer, carry, x)` for every layer; the ys come back stacked."""
+    """`carry, y = apply(layer, carry, x)` for every layer; the ys come back stacked.
+
+    The first axis of every leaf of the carry is the batch.
+    """
     graph, state = nnx.split(layers)
 
     def body(carry, inputs):
         state, x = inputs
-        return apply(nnx.merge(graph, state), carry, x)
+        return apply(nnx.merge(graph, state), jax.tree.map(cut_rows, carry), x)
 
     return jax.lax.scan(REMAT[remat](body), carry, (state, xs))

@@ -89,7 +89,7 @@ def shapes(hlo, operation=""):
 # Values and gradients
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     seed=st.integers(0, 1000),
     batch=st.sampled_from([(), (1,), (3,), (2, 2)]),
@@ -190,7 +190,7 @@ def test_bfloat16_costs_the_gradient_one_rounding_and_the_values_nothing():
 
 @pytest.mark.parametrize("block", [1, 16, 256])
 def test_a_float32_master_sums_its_gradient_in_float32(block):
-    """Seen: 0.23 % for every block; a bfloat16 unembedding has 1.7 % in 256 blocks."""
+    """Seen: 0.24 % at most; a bfloat16 unembedding in 256 blocks has 1.8 %."""
     hidden, unembedding, ids, reference, weights = example(4, (2,), 256, 32, 64)
     hidden = hidden.astype(jnp.bfloat16)
     master = unembedding.astype(jnp.bfloat16).astype(jnp.float32)  # equals what is multiplied

@@ -1,6 +1,5 @@
 """Memory and collectives of `token_stats` at full size, from the TPU compiler; no TPU is needed."""
 
-import math
 import re
 
 import jax
@@ -12,25 +11,10 @@ from jax.experimental.topologies import get_topology_desc
 
 from asg_jax.ops.vocab import logit_stats, token_stats, unembed
 
-pytest.importorskip("libtpu", reason="the TPU compiler comes with `pip install libtpu`")
+pytestmark = pytest.mark.usefixtures("tpu_compiler")
 
 GIB = 2**30
 VOCAB, DIM = 152064, 3584
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tpu_compiler():
-    """Keeps libtpu from asking a cloud machine what it is, and from locking out other processes."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TPU_SKIP_MDS_QUERY", "1")
-        patch.setenv("TPU_ACCELERATOR_TYPE", "v5litepod-4")
-        patch.setenv("TPU_WORKER_HOSTNAMES", "localhost")
-        patch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-        threshold = jax.config.jax_persistent_cache_min_compile_time_secs
-        # A program for absent devices can be put into the compilation cache but not read from it.
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", math.inf)
-        yield
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", threshold)
 
 
 def topology_mesh(name, shape, **options):

@@ -78,10 +78,10 @@ def test_parameters_arrive_in_their_sharding(bagel, folder):
     mesh = jax.make_mesh((2, 4), ("fsdp", "tensor"), axis_types=(AxisType.Auto,) * 2)
     _, base = checkpoint.load(folder, "float32", mesh)
     head = base["language"]["lm_head"]["table"]
-    assert head.sharding.spec == PartitionSpec("tensor", "fsdp")
+    assert head.sharding.spec == PartitionSpec(("fsdp", "tensor"), None)
     assert len({str(shard.index) for shard in head.addressable_shards}) == 8
     gate = base["language"]["layers"]["gen"]["mlp"]["gate_proj"]["kernel"]
-    assert gate.sharding.spec == PartitionSpec(None, "fsdp", "tensor")
+    assert gate.sharding.spec == PartitionSpec(None, ("fsdp",), ("tensor",))
     jax.tree.map(np.testing.assert_array_equal, base, bagel.params.base)
 
 
