@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as PIL
 
 from asg_jax.adapters import init_roles
-from asg_jax.backbone import Params, Sampler, encode
+from asg_jax.backbone import FlowTrace, Params, Sampler, encode
 from asg_jax.errors import UserError
 from asg_jax.models.registry import open_model
 from asg_jax.models.sharding import shardings
@@ -83,6 +83,7 @@ def image_step(backbone, params, batch):
     drawn = sample_images(backbone, params, condition, keys, SAMPLER)
     target = backbone.preview(params, condition, drawn, SAMPLER)
     noisy = sample_images(backbone, params, condition, keys, NOISY)
+    assert isinstance(noisy.trace, FlowTrace)
     scored = trace_log_probs(backbone, params, condition, noisy.trace, NOISY)
     return {
         "pixels": backbone.pixels(params, condition, target, keys),

@@ -1,0 +1,89 @@
+"""The TFDS builder: made without TensorFlow, read back exactly, no label where training reads."""
+
+import dataclasses
+import subprocess
+import sys
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from asg_jax.train.data.loading import Example, batches
+from asg_jax.train.data.scenes import HELD_OUT, example
+from asg_jax.train.data.scenes_builder import (
+    IMAGES,
+    LABELLED,
+    STREAMS,
+    SceneSource,
+    prepare,
+    read,
+    scene_of,
+    seeded,
+)
+
+IMAGES_FEW = dataclasses.replace(IMAGES, name="few", splits=(("train", 60),))
+LABELLED_FEW = dataclasses.replace(
+    LABELLED, name="few_labelled", splits=(("pretrain", 40), ("evaluate", 20), ("held_out", 20))
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("datasets")
+
+
+@pytest.fixture(scope="module")
+def images(folder):
+    return prepare(IMAGES_FEW, folder)
+
+
+def test_the_training_view_holds_images_only(images) -> None:
+    assert list(images.info.features) == ["image"]
+    source = read(images, "train")
+    assert len(source) == 60 and list(source[0]) == ["image"]
+    for n in (0, 17, 59):
+        assert (source[n]["image"] == example(0, n)[1]).all()
+    assert [field.name for field in dataclasses.fields(Example)] == ["id", "picture"]
+
+
+@pytest.mark.parametrize("split", ["pretrain", "evaluate", "held_out"])
+def test_labelled_records_give_back_their_scenes(folder, split: str) -> None:
+    records = read(prepare(LABELLED_FEW, folder), split)
+    for n in range(len(records)):
+        scene, pixels = example(0, n, STREAMS[split], split == "held_out")
+        assert scene_of(records[n]) == scene and (records[n]["image"] == pixels).all()
+        unseen = {(item.shape, item.color) for item in scene.items} & set(HELD_OUT)
+        assert bool(unseen) == (split == "held_out")
+
+
+def test_scenes_are_loaded_in_batches_with_a_position(images) -> None:
+    loader = iter(batches(SceneSource(images), batch=8, seed=1))
+    list(islice(loader, 10))
+    state, expected = loader.get_state(), next(loader)
+    again = iter(batches(SceneSource(images), batch=8, seed=1))
+    again.set_state(state)
+    restored = next(again)
+    assert [e.id for e in restored] == [e.id for e in expected]
+    for one in restored:
+        assert (np.asarray(one.picture) == example(0, one.id)[1]).all()
+
+
+def test_another_seed_has_another_name_and_other_scenes(folder, images) -> None:
+    other = prepare(seeded(IMAGES_FEW, 7), folder)
+    assert other.data_dir != images.data_dir
+    record = read(other, "train")[0]["image"]
+    assert (record == example(7, 0)[1]).all()
+
+
+def test_no_tensorflow_and_the_same_files_from_another_process(images, tmp_path) -> None:
+    program = f"""
+import dataclasses, sys
+from asg_jax.train.data.scenes_builder import IMAGES, prepare
+prepare(dataclasses.replace(IMAGES, name="few", splits=(("train", 60),)), {str(tmp_path)!r})
+assert "tensorflow" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (there,) = tmp_path.rglob("*.array_record*")
+    here = images.data_path / there.name
+    assert there.read_bytes() == here.read_bytes()

@@ -1,0 +1,66 @@
+"""The detector on scenes of a seed that it was not tuned on, and on what is no scene."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from asg_jax.train.data.corruptions import CORRUPTIONS, content, corrupt
+from asg_jax.train.data.scenes import COMBINATIONS, example, generator, render
+from asg_jax.train.evaluate.detector import detect
+
+SEED = 20_261_121
+COUNT = 3000
+
+
+@pytest.fixture(scope="module")
+def rendered():
+    examples = [example(SEED, n, held_out=n % 2 == 1) for n in range(COUNT)]
+    return [scene for scene, _ in examples], np.stack([pixels for _, pixels in examples])
+
+
+def right(detections, scenes) -> float:
+    """The share of pictures in which exactly the content was seen."""
+    pairs = zip(detections, scenes, strict=True)
+    return float(
+        np.mean([not d.unclear and content(d.items) == content(s.items) for d, s in pairs])
+    )
+
+
+def test_true_renders_are_read_exactly(rendered) -> None:
+    scenes, pixels = rendered
+    detections = detect(pixels)
+    assert right(detections, scenes) >= 0.995
+    same = [d.items == s.items for d, s in zip(detections, scenes, strict=True)]
+    assert np.mean(same) >= 0.99  # sizes and shifts as well
+
+
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_single_corruptions_are_noticed(rendered, kind: str) -> None:
+    scenes, _ = rendered
+    rngs = [generator(SEED, n, 9) for n in range(1000)]
+    wrong = [corrupt(s, kind, r, COMBINATIONS) for s, r in zip(scenes, rngs, strict=False)]
+    detections = detect(np.stack([render(s, r) for s, r in zip(wrong, rngs, strict=True)]))
+    assert right(detections, scenes[:1000]) <= 0.01
+    assert right(detections, wrong) >= 0.99
+
+
+@pytest.mark.parametrize("radius", [0.5, 1.0])
+def test_a_mild_blur_hides_nothing(rendered, radius: float) -> None:
+    scenes, pixels = rendered
+    blur = ImageFilter.GaussianBlur(radius)
+    soft = np.stack([np.asarray(Image.fromarray(p).filter(blur)) for p in pixels[:500]])
+    noise = 5 * np.random.default_rng(0).standard_normal(soft.shape)
+    assert right(detect(np.clip(soft + noise, 0, 255).astype(np.uint8)), scenes[:500]) >= 0.99
+
+
+def test_what_is_no_scene_is_unclear() -> None:
+    pixels = np.stack([example(SEED, n)[1] for n in range(200)])
+    straddling = np.roll(pixels, 8, axis=2)  # items stand across the border of two cells
+    assert np.mean([d.unclear > 0 for d in detect(straddling)]) > 0.9
+    painted = np.full((1, 32, 32, 3), (220, 40, 40), np.uint8)
+    assert detect(painted)[0].unclear == 4
+    assert detect(np.full((1, 32, 32, 3), 70, np.uint8))[0] == ((), 0)
+
+
+def test_an_empty_batch_gives_nothing() -> None:
+    assert detect(np.zeros((0, 32, 32, 3), np.uint8)) == []

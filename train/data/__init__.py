@@ -1,0 +1,1 @@
+"""What the models see and say: rendered scenes, their language, folders of pictures, loading."""

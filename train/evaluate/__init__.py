@@ -1,0 +1,1 @@
+"""Judges: what a model gets right, measured outside the training loop."""
