@@ -1,0 +1,72 @@
+"""Linear maps, and adapters that attach to them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from asg_jax.backbone import LoRA
+from asg_jax.models.layers.linear import Linear, attach
+from asg_jax.models.layers.mlp import MLP
+from asg_jax.models.layers.stack import scan_layers, stacked
+
+
+def normal(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def lora(*layers, inputs=5, outputs=3, scale=0.5):
+    return LoRA(normal(1, *layers, inputs, 2), normal(2, *layers, 2, outputs), scale)
+
+
+def wrapped(**options):
+    """A model whose only linear map has the path `inside.map`."""
+    linear = Linear(5, 3, rngs=nnx.Rngs(0), **options)
+    return nnx.Dict(inside=nnx.Dict(map=linear)), linear
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_an_adapter_adds_its_scaled_product(bias):
+    model, linear = wrapped(bias=bias)
+    x, factors = normal(0, 2, 4, 5), lora(scale=0.25)
+    run = lambda x: np.asarray(jax.jit(lambda x: linear(x))(x))
+    before = run(x)
+    attach(model, {"inside.map": factors})
+    added = np.asarray(x) @ np.asarray(factors.a) @ np.asarray(factors.b)
+    np.testing.assert_allclose(run(x), before + 0.25 * added, atol=1e-5)
+
+
+def test_stacked_layers_take_stacked_factors():
+    """Layer n of a scan is updated by factor pair n."""
+    layers = stacked(lambda rngs: Linear(3, 3, rngs=rngs), 2, nnx.Rngs(0))
+    factors, x = lora(2, inputs=3), normal(0, 4, 3)
+    expected, *parts = map(np.asarray, (x, layers.kernel[...], factors.a, factors.b))
+    for kernel, a, b in zip(*parts, strict=True):
+        expected = expected @ (kernel + 0.5 * a @ b)
+    model = nnx.Dict(layers=layers)
+    attach(model, {"layers": factors})
+    out, _ = scan_layers(lambda layer, x, _: (layer(x), None), model["layers"], x)
+    np.testing.assert_allclose(out, expected, rtol=1e-4)
+
+
+def test_the_result_has_the_dtype_of_the_input():
+    """Parameters and factors are cast, whatever dtype they are held in."""
+    model, linear = wrapped()
+    attach(model, {"inside.map": lora()})
+    for dtype in (jnp.bfloat16, jnp.float32):
+        assert linear(normal(0, 2, 5).astype(dtype)).dtype == dtype
+
+
+@pytest.mark.parametrize("path", ["inside.other", "inside", "inside.map.kernel", "mlp.fc1.fc2"])
+def test_a_path_that_is_no_linear_map_is_named(path):
+    model = nnx.Dict(**wrapped()[0], mlp=MLP(5, 4, 3, "relu", rngs=nnx.Rngs(0)))
+    with pytest.raises(KeyError, match=f"'{path}'"):
+        attach(model, {path: lora()})
+
+
+def test_the_empty_adapter_leaves_the_model_alone():
+    model, linear = wrapped()
+    attach(model, None)
+    attach(model, {})
+    assert linear.lora is None

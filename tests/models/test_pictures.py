@@ -1,0 +1,98 @@
+"""Pictures of every kind as RGB, and the buckets of lengths."""
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from asg_jax.models.pictures import bucket, to_array, to_picture, to_rgb
+
+WHITE = (255, 255, 255)
+
+
+def rgb_of(picture):
+    """The RGB values of a picture's first row."""
+    rgb = to_rgb(picture)
+    assert rgb.mode == "RGB" and rgb.size == picture.size
+    return [tuple(values) for values in np.asarray(rgb)[0].tolist()]
+
+
+def saved(picture, **options):
+    """The picture as it is read back from a PNG file."""
+    file = io.BytesIO()
+    picture.save(file, "PNG", **options)
+    return Image.open(file)
+
+
+def row_of(mode, *values):
+    picture = Image.new(mode, (len(values), 1))
+    picture.putdata(values)
+    return picture
+
+
+def palette(*values):
+    """A picture whose colours are (10, 20, 30) and (40, 50, 60)."""
+    picture = row_of("P", *values)
+    picture.putpalette([10, 20, 30, 40, 50, 60])
+    return picture
+
+
+def test_transparent_pixels_are_white():
+    """Whatever colour they hide; half transparent ones are mixed with white."""
+    red, half, clear = (255, 0, 0, 255), (255, 0, 0, 128), (255, 0, 0, 0)
+    assert rgb_of(row_of("RGBA", red, half, clear)) == [(255, 0, 0), (255, 127, 127), WHITE]
+    gray = [(0, 0, 0), (127, 127, 127), WHITE]
+    assert rgb_of(row_of("LA", (0, 255), (0, 128), (0, 0))) == gray
+
+
+@pytest.mark.parametrize("transparency", [0, bytes([0, 255])])
+def test_transparent_palette_colours_are_white(transparency):
+    picture = saved(palette(0, 1), transparency=transparency)
+    assert picture.mode == "P"
+    assert rgb_of(picture) == [WHITE, (40, 50, 60)]
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "clear"),
+    [("L", (7, 90), 7), ("RGB", ((7, 7, 7), (90, 90, 90)), (7, 7, 7))],
+)
+def test_a_transparent_colour_is_white(mode, values, clear):
+    assert rgb_of(saved(row_of(mode, *values), transparency=clear)) == [WHITE, (90, 90, 90)]
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        (row_of("1", 0, 255), [(0, 0, 0), WHITE]),
+        (row_of("L", 3, 200), [(3, 3, 3), (200, 200, 200)]),
+        (palette(1, 0), [(40, 50, 60), (10, 20, 30)]),
+        (row_of("CMYK", (0, 255, 255, 0), (0, 0, 0, 255)), [(255, 0, 0), (0, 0, 0)]),
+        (row_of("YCbCr", (200, 128, 128)), [(200, 200, 200)]),
+        (row_of("RGB", (1, 2, 3)), [(1, 2, 3)]),
+    ],
+    ids=lambda value: getattr(value, "mode", ""),
+)
+def test_opaque_pictures_keep_their_colours(picture, expected):
+    assert rgb_of(picture) == expected
+
+
+def test_arrays_hold_every_8_bit_value_exactly():
+    """From 0 to 1, and back without loss."""
+    values = np.arange(256 * 3, dtype=np.uint8).reshape(16, 16, 3)
+    array = to_array(to_picture(values))
+    assert array.dtype == np.float32
+    np.testing.assert_allclose(array, values / 255, rtol=1e-7)
+    np.testing.assert_array_equal(array * np.float32(255), values)
+
+
+@given(st.integers(0, 100_000))
+def test_buckets_hold_the_length_and_waste_little(length):
+    """They are the powers of two from 8 on and their halves in between."""
+    size = bucket(length)
+    assert size >= length and size >= 8
+    assert size == 8 or length > size * 2 // 3
+    odd = size // (size & -size)
+    assert odd in (1, 3) and bucket(size) == size
