@@ -28,6 +28,8 @@ def open_picture(path: Path) -> Image.Image:
 
 def to_rgb(picture: Image.Image) -> Image.Image:
     """RGB, transparent pixels on white."""
+    if picture.mode.startswith("I;16"):  # convert() would clip at 255 instead of scaling
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     if "A" in picture.getbands() or "transparency" in picture.info:
         rgba = picture.convert("RGBA")
         white = Image.new("RGB", rgba.size, (255, 255, 255))

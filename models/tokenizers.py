@@ -53,7 +53,7 @@ class HuggingFaceTokenizer:
 
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # the Rust library raises plain Exception
             raise UserError(
                 f"{folder} holds tokenizer files that do not load ({error}); restore them."
             ) from error

@@ -98,6 +98,11 @@ def read_config(folder: Path) -> BagelConfig:
         raise UserError(
             f"{folder}: the json files lack the field {error}; they do not describe a BAGEL model."
         ) from error
+    except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise UserError(
+            f"{folder}: a field of the json files has a value of a wrong kind ({error}); "
+            "restore the files of the checkpoint."
+        ) from error
     for name in (config.connector_activation, config.vision.activation):
         if name not in ACTIVATIONS:
             known = ", ".join(ACTIVATIONS)
@@ -113,7 +118,10 @@ def write_config(config: BagelConfig, folder: Path) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict):
+            raise ValueError("not an object")
+        return content
     except FileNotFoundError as error:
         raise UserError(
             f"{path} is missing; a BAGEL folder holds llm_config.json, vit_config.json, "

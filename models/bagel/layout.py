@@ -111,7 +111,7 @@ def layout(conversations: Sequence[Sequence[Segment]], config: BagelConfig) -> P
 def training_batch(
     samples: Sequence[Sequence[Segment]],
     config: BagelConfig,
-    latents: Sequence[Sequence[Float[np.ndarray, "rows C"]]],
+    latents: Sequence[Sequence[Float[np.ndarray, "_ C"]]],
     raw_times: Sequence[Sequence[float]],
     rng: np.random.Generator,
     images: tuple[Image, ...] = (),

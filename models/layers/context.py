@@ -107,8 +107,8 @@ def teacher_forced(
     first = jnp.broadcast_to(
         prefix.hidden[:, None, None], (*ids.shape[:2], 1, prefix.hidden.shape[-1])
     )
-    if ids.shape[2] == 1:
-        return first
+    if ids.shape[2] <= 1:
+        return first[:, :, : ids.shape[2]]
     hidden, _ = _suffix(model, ids[..., :-1], mask[..., :-1], prefix)
     return jnp.concatenate([first, hidden], axis=2)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
@@ -70,7 +71,7 @@ class Expert(nnx.Module):
         """Queries, keys (both normed, then rotated) and values."""
         h = self.input_norm(x)
         q, k, v = (
-            projection(h).reshape(*h.shape[:-1], -1, self.head_width)
+            rearrange(projection(h), "b g t (h d) -> b g t h d", d=self.head_width)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
         if self.q_norm is not None and self.k_norm is not None:
@@ -81,7 +82,7 @@ class Expert(nnx.Module):
         self, x: Float[Array, "B G T D"], mixed: Float[Array, "B G T heads width"]
     ) -> Float[Array, "B G T D"]:
         """Adds the attention output and the MLP to the residual stream."""
-        x = x + self.o_proj(mixed.reshape(*x.shape[:-1], -1))
+        x = x + self.o_proj(rearrange(mixed, "b g t h d -> b g t (h d)"))
         return x + self.mlp(self.post_norm(x))
 
 

@@ -96,3 +96,9 @@ def test_buckets_hold_the_length_and_waste_little(length):
     assert size == 8 or length > size * 2 // 3
     odd = size // (size & -size)
     assert odd in (1, 3) and bucket(size) == size
+
+
+def test_16_bit_pictures_keep_their_upper_bits():
+    values = np.array([[0, 255, 256, 32768, 65535]], np.uint16)
+    picture = saved(Image.fromarray(values))
+    assert [r for r, _, _ in rgb_of(picture)] == [0, 0, 1, 128, 255]

@@ -94,6 +94,9 @@ def test_any_ids_decode(ids):
     [
         ("tokenizer.json", b"{"),
         ("tokenizer.json", b"{}"),
+        ("tokenizer.json", b"[]"),
+        ("tokenizer_config.json", b"[]"),
+        ("tokenizer.json", b'{"added_tokens": [], "model": {"type": "BPE"}}'),
         ("tokenizer.json", b"\xff\xfe\x00"),
         ("tokenizer_config.json", b"{"),
         ("config.json", b"{"),

@@ -102,7 +102,7 @@ def test_a_missing_file_is_named(tmp_path, file):
 
 
 @pytest.mark.parametrize("file", ["llm_config.json", "vit_config.json", "bagel_config.json"])
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe"])
 def test_a_damaged_file_is_named(tmp_path, file, content):
     write_config(OTHER, tmp_path)
     (tmp_path / file).write_bytes(content)
@@ -139,3 +139,21 @@ def test_sizes_of_image_tokens_follow_from_the_autoencoder():
     config = replace(BagelConfig(), vae=VAEConfig(multipliers=(1, 2), latent_channels=8))
     assert (BagelConfig().token_pixels, BagelConfig().token_channels) == (16, 64)
     assert (config.token_pixels, config.token_channels) == (4, 32)
+
+
+@pytest.mark.parametrize(
+    ("file", "field", "value"),
+    [
+        ("llm_config.json", "num_attention_heads", "28"),
+        ("vit_config.json", "patch_size", [14]),
+        ("bagel_config.json", "vae_config", 3),
+    ],
+)
+def test_a_value_of_a_wrong_kind_is_one_line(tmp_path, file, field, value):
+    write_config(BagelConfig(), tmp_path)
+    edit(tmp_path / "llm_config.json", head_dim=None)
+    (tmp_path / "bagel_config.json").write_text("{}")
+    edit(tmp_path / file, **{field: value})
+    with pytest.raises(UserError) as error:
+        read_config(tmp_path)
+    assert str(tmp_path) in str(error.value)

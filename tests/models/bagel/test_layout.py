@@ -147,3 +147,15 @@ def test_a_sample_has_the_same_losses_in_a_larger_batch(bagel):
     np.testing.assert_allclose(losses.mse[1, :2], expected.mse[0], rtol=1e-4, atol=5e-5)
     assert not losses.ce[1, count - 1 :].any() and not losses.mse[1, 2:].any()
     assert not losses.mse[0, :2].any() and losses.mse[0, 2:].all()
+
+
+def test_a_batch_without_pictures_has_losses(bagel):
+    """Text alone: no latent rows, no squared error."""
+    batch = jax.tree.map(jnp.asarray, batch_of([[ANSWER]], bagel.backbone.config))
+    losses = training_losses(bagel.network(), batch)
+    assert losses.mse.shape[1] == 0 and losses.ce[0, :3].all()
+
+
+def test_pictures_of_a_sample_may_differ_in_size():
+    for _ in range(20):  # the runtime checks look at random items
+        assert batch_of([[Latent((2, 2)), Latent((1, 3), noisy=True)]]).latents.shape[1] == 7

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from asg_jax.backbone import Prompt
-from asg_jax.models.layers.context import states
+from asg_jax.models.layers.context import states, visible
 from asg_jax.models.layers.language import LanguageConfig, LanguageModel
 
 CONFIG = LanguageConfig(
@@ -109,3 +109,14 @@ def test_bfloat16_stays_close_to_float32(prompt):
     error = np.abs(np.asarray(half, np.float32) - full)[np.asarray(prompt.mask)]
     assert error.max() < 0.1 and error.mean() < 0.02
     assert error.max() > 1e-4  # it did compute in bfloat16
+
+
+def test_an_empty_second_stream_is_as_good_as_none(prompt):
+    model = make_model(experts=2, qk_norm=True)
+    (text,) = model.rows(prompt)
+    run = jax.jit(lambda *s: model(s, prompt.positions[:, None], visible(prompt)))
+    (alone,), kv_alone = run(text)
+    (hidden, empty), kv = run(text, text[:, :, :0])
+    assert empty.shape[2] == 0
+    for ours, expected in zip((hidden, *kv), (alone, *kv_alone), strict=True):
+        np.testing.assert_allclose(ours, expected, atol=1e-6)
