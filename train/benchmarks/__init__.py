@@ -1,0 +1,1 @@
+"""Benchmarks: what `asg-jax bench` measures, one module each."""
