@@ -1,6 +1,7 @@
 """Reading golden files, and comparing every array that they hold."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -47,7 +48,7 @@ def check_all(
     wanted = {key: value for key, value in arrays(file).items() if key not in set(exempt)}
     unchecked = sorted(set(wanted) - set(computed))
     assert not unchecked, f"{file}: nothing was computed for {unchecked}"
-    wrong = []
+    wrong, largest = [], {}
     for key, want in wanted.items():
         got = np.asarray(computed[key])
         absolute, relative = (0.0, 0.0) if want.dtype.kind in "iub" else tolerance(key)
@@ -55,19 +56,16 @@ def check_all(
             wrong.append(f"{key}: shape {got.shape}, expected {want.shape}")
             continue
         error = np.abs(got.astype(np.float64) - want)
-        report(f"{file}:{key}", float(error.max(initial=0.0)))
+        largest[_group(key)] = max(largest.get(_group(key), 0.0), float(error.max(initial=0.0)))
         if not np.all(error <= absolute + relative * np.abs(want)):
             wrong.append(f"{key}: largest error {error.max():.2e}")
+    for group, value in largest.items():
+        print(f"{file} {group}: largest error {value:.1e}")  # shown by `pytest -rP`
     assert not wrong, f"{file}: " + "; ".join(wrong)
 
 
-LARGEST: dict[str, float] = {}
-
-
-def report(key: str, error: float) -> None:
-    """Keeps the largest error of a group of keys (digits removed) for `pytest -s` readers."""
-    group = "".join("#" if c.isdigit() else c for c in key)
-    LARGEST[group] = max(LARGEST.get(group, 0.0), error)
+def _group(key: str) -> str:
+    return re.sub(r"\d+", "#", key)
 
 
 def _present(name: str) -> Path:
