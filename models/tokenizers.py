@@ -11,7 +11,14 @@ from typing import Protocol, runtime_checkable
 from asg_jax.errors import UserError
 
 # A folder with one of these names a tokenizer of its own.
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
 
 
 @runtime_checkable
@@ -83,7 +90,7 @@ def load_tokenizer(folder: Path, specials: Mapping[str, int]) -> Tokenizer:
         return HuggingFaceTokenizer(folder, specials)
     if max(specials.values()) >= 1024:
         raise UserError(
-            f"{folder} holds no tokenizer ({', '.join(TOKENIZER_FILES)}); copy the tokenizer files"
-            " of the checkpoint into it."
+            f"{folder} holds no tokenizer ({', '.join(TOKENIZER_FILES[:3])}); copy the tokenizer"
+            " files of the checkpoint into it."
         )
     return ByteTokenizer(specials)

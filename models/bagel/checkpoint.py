@@ -16,17 +16,10 @@ from asg_jax.models.bagel.config import read_config, write_config
 from asg_jax.models.bagel.sharding import RULES
 from asg_jax.models.checkpoint import CONV, LINEAR, POINTWISE, Checkpoint, Layout, Source, Tensor
 from asg_jax.models.sharding import shardings
+from asg_jax.models.tokenizers import TOKENIZER_FILES
 
 MAIN_FILES = ("ema.safetensors", "model.safetensors")  # the first that exists is read
 VAE_FILE = "ae.safetensors"
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
 
 # Tensors that may stand in a checkpoint without being part of the model: none are known.
 UNUSED: tuple[str, ...] = ()

@@ -18,7 +18,7 @@ from asg_jax.models.bagel.sharding import RULES
 from asg_jax.models.bagel.vae import VAEConfig
 from asg_jax.models.bagel.vision import VisionConfig
 from asg_jax.models.registry import Family
-from asg_jax.models.tokenizers import ByteTokenizer
+from asg_jax.models.tokenizers import TOKENIZER_FILES, ByteTokenizer
 
 JSON_FILES = ("llm_config.json", "vit_config.json", "bagel_config.json")
 
@@ -57,7 +57,7 @@ def _load(folder: Path, dtype: str, mesh: Mesh | None) -> PyTree:
 
 
 def _describe(folder: Path, to: Path) -> None:
-    for name in (*JSON_FILES, *checkpoint.TOKENIZER_FILES):
+    for name in (*JSON_FILES, *TOKENIZER_FILES):
         if (folder / name).exists():
             shutil.copy2(folder / name, to / name)
 
