@@ -37,12 +37,13 @@ def cut_rows(x: Array) -> Array:
     if not set(BATCH_AXES) <= set(mesh.auto_axes):
         return x
     *rows, width = x.shape
-    middle = [PartitionSpec.UNCONSTRAINED] * (len(rows) - 1)
-    if math.prod(rows) < width * mesh.shape["data"] and width % mesh.shape["fsdp"] == 0:
-        spec = PartitionSpec("data", *middle, "fsdp")
-    else:
-        spec = PartitionSpec(BATCH_AXES, *middle, PartitionSpec.UNCONSTRAINED)
-    return jax.lax.with_sharding_constraint(x, spec)
+    few = math.prod(rows) < width * mesh.shape["data"]
+    batch, last = (("data",), ("fsdp",)) if few else (BATCH_AXES, ())
+    # What the mesh does not divide (one prompt on eight devices) is left to the compiler.
+    cut = lambda size, axes: axes if size % math.prod(mesh.shape[a] for a in axes) == 0 else ()
+    spec = [cut(rows[0], batch), *[()] * (len(rows) - 1), cut(width, last)]
+    free = [axes or PartitionSpec.UNCONSTRAINED for axes in spec]
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*free))
 
 
 def stacked(make: Callable[[nnx.Rngs], Layer], count: int, rngs: nnx.Rngs) -> Layer:

@@ -144,6 +144,16 @@ def test_the_batch_is_cut_over_all_devices(model, params, image_batch):
     assert {shard.data.shape[0] for shard in pixels.addressable_shards} == {1}
 
 
+def test_a_batch_that_the_mesh_does_not_divide_runs_all_the_same(model, params):
+    mesh = make_mesh(fsdp=4)
+    request = model.processor.prompt([["a red kite"]], "embed")
+    states = jax.jit(model.backbone.states)
+    want = states(params, request.prompts.main)
+    with jax.set_mesh(mesh):
+        got = states(place(model, params, mesh), request.prompts.main)
+    np.testing.assert_allclose(got, want, atol=5e-5)
+
+
 def test_the_same_devices_give_the_same_bits(model, params, text_batch):
     step = partial(text_step, model.backbone, model.processor.stop_ids)
     run = parallelize(step, make_mesh())
