@@ -6,7 +6,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from asg_jax.backbone import Backbone, FlowTrace, Params, PyTree, Sampler, State
+from asg_jax.backbone import (
+    Backbone,
+    FlowTrace,
+    Params,
+    PyTree,
+    Request,
+    Sampler,
+    State,
+    encode,
+)
 from asg_jax.ops.flow import gaussian_log_prob, sde_moments, step_times
 
 
@@ -38,6 +47,20 @@ def sample_images(
     for i in range(steps):
         state = advance(i, state)
     return state
+
+
+def draw_pictures(
+    backbone: Backbone,
+    params: Params,
+    request: Request,
+    keys: Key[Array, "B G"],
+    sampler: Sampler,
+) -> Float[Array, "B G H W 3"]:
+    """Pictures in [0, 1] of a request, G for each prompt; everything from encoding to pixels."""
+    condition = backbone.condition(params, encode(backbone, params, request), keys[0, 0])
+    state = sample_images(backbone, params, condition, keys, sampler)
+    target = backbone.preview(params, condition, state, sampler)
+    return backbone.pixels(params, condition, target, keys)
 
 
 def trace_moments(

@@ -24,20 +24,12 @@ from asg_jax.backbone import (
     encode,
 )
 from asg_jax.ops.flow import euler_step, guide, start_noise, time_grid
-from asg_jax.rollout.image import sample_images
+from asg_jax.rollout.image import draw_pictures
 from asg_jax.train.benchmarks.cost import Cost, cost
 from asg_jax.train.benchmarks.forms import Call, Forms, Task, one_by_one
 
-
-@partial(jax.jit, static_argnums=(0, 4))
-def engine(
-    backbone: Backbone, params: Params, request: Request, keys: Array, sampler: Sampler
-) -> Float[Array, "B G H W 3"]:
-    """Computes every condition once, and all branches of all pictures together."""
-    condition = backbone.condition(params, encode(backbone, params, request), keys[0, 0])
-    state = sample_images(backbone, params, condition, keys, sampler)
-    target = backbone.preview(params, condition, state, sampler)
-    return backbone.pixels(params, condition, target, keys)
+# Computes every condition once, and all branches of all pictures together.
+engine = jax.jit(draw_pictures, static_argnums=(0, 4))
 
 
 def plain(task: Task) -> Float[np.ndarray, "B G H W 3"]:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 from absl import flags
-from jaxtyping import Array, UInt8
 
-from asg_jax.backbone import Backbone, Params, Request, Sampler, encode, to_uint8
+from asg_jax.backbone import Params, Request, Sampler, to_uint8
 from asg_jax.errors import UserError
 from asg_jax.models.pictures import open_picture, to_picture
 from asg_jax.models.registry import Model, open_model
-from asg_jax.rollout.image import sample_images
+from asg_jax.rollout.image import draw_pictures
 from asg_jax.train.flags import parse
 
 USAGE = 'usage: asg-jax generate --model=FOLDER "prompt" --out=FOLDER [--image=FILE to edit]'
@@ -48,7 +46,8 @@ def main(argv: Sequence[str]) -> None:
     request = model.processor.prompt([[*picture, words[0]]], "draw")
     sampler = make_sampler(f, model, request)
     keys = jax.random.split(jax.random.key(f.seed), (1, f.count))
-    pictures = draw(model.backbone, Params(model.base), request, keys, sampler)
+    draw = jax.jit(draw_pictures, static_argnums=(0, 4))
+    pictures = to_uint8(draw(model.backbone, Params(model.base), request, keys, sampler))
     folder = Path(f.out).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     for n, pixels in enumerate(np.asarray(pictures)[0]):
@@ -81,14 +80,3 @@ def make_sampler(f: flags.FlagValues, model: Model, request: Request) -> Sampler
         renorm="text_channel" if editing else "global",
         interval=(0.0, 1.0) if editing else (0.4, 1.0),
     )
-
-
-@partial(jax.jit, static_argnames=("backbone", "sampler"))
-def draw(
-    backbone: Backbone, params: Params, request: Request, keys: Array, sampler: Sampler
-) -> UInt8[Array, "B G H W 3"]:
-    """Pictures of a request, one for each key."""
-    condition = backbone.condition(params, encode(backbone, params, request), keys[0, 0])
-    state = sample_images(backbone, params, condition, keys, sampler)
-    target = backbone.preview(params, condition, state, sampler)
-    return to_uint8(backbone.pixels(params, condition, target, keys))

@@ -23,8 +23,10 @@ OPTIONAL = "sample.taylorseer_optional"
 def tolerance(key: str) -> tuple[float, float]:
     if "cfg" in key and key.startswith("vel"):
         return 1e-4, 1e-4
+    if "v_trajectory" in key:
+        return 1e-4, 1e-4
     if key.startswith("sample."):
-        return (3e-4 if "decoded" in key or "v_trajectory" in key else 2e-4), 0
+        return 2e-4, 0
     if "vae_" in key:
         return 3e-5, 0
     return 5e-5, 5e-5
