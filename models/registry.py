@@ -21,6 +21,7 @@ from asg_jax.models.sharding import Rules, shardings
 FAMILIES = ("bagel",)  # sub-packages; each offers a FAMILY in its module `family`
 CONVERTED = "orbax"  # sub-folder that holds the parameters of a converted model
 RANDOM = "random:"  # prefix of the name of a model with random weights
+SHIPPED = Path(__file__).parent / "shipped"  # checkpoints that come with the package, by name
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Family:
       roles: the modules that each role adapts.
       sizes: configurations by name, opened with random weights.
       random: backbone and processor of a configuration.
+      small: names of the configurations that pre-training starts from.
+      create: writes the json files of a small configuration and a tokenizer of these words.
     """
 
     describes: Callable[[Path], bool]
@@ -52,6 +55,8 @@ class Family:
     roles: Mapping[str, Sequence[LoRASpec]]
     sizes: Mapping[str, Any]
     random: Callable[[Any, str], tuple[Any, Processor]]
+    small: tuple[str, ...]
+    create: Callable[[str, Path, Sequence[str]], None]
 
 
 @dataclass(frozen=True)
@@ -70,12 +75,18 @@ def family(name: str) -> Family:
     return importlib.import_module(f"asg_jax.models.{name}.family").FAMILY
 
 
+def shipped_models() -> list[str]:
+    """Names of the checkpoints that come with the package."""
+    return sorted(path.name for path in SHIPPED.iterdir()) if SHIPPED.is_dir() else []
+
+
 def open_model(name: str, dtype: str | None = None, mesh: Mesh | None = None) -> Model:
     """Opens a model.
 
     Args:
-      name: an official or converted folder, or `random:SIZE`.
-      dtype: of parameters and computation; that of the stored weights by default.
+      name: an official or converted folder, a shipped model (`shipped_models`), or `random:SIZE`.
+      dtype: of parameters and computation; that of the stored weights by default, float32 for
+        shipped models, which are stored in bfloat16 for size alone.
       mesh: devices over which the parameters are cut; the default device without it.
 
     Raises:
@@ -84,8 +95,14 @@ def open_model(name: str, dtype: str | None = None, mesh: Mesh | None = None) ->
     if name.startswith(RANDOM):
         return _random(name.removeprefix(RANDOM), dtype or "float32", mesh)
     folder = Path(name).expanduser()
+    if name in shipped_models():
+        folder, dtype = SHIPPED / name, dtype or "float32"
     if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}; name the folder of a checkpoint.")
+        known = ", ".join(shipped_models())
+        raise UserError(
+            f"there is no folder {folder}; name the folder of a checkpoint or a shipped model"
+            f" ({known})."
+        )
     kind = next((k for k in map(family, FAMILIES) if k.describes(folder)), None)
     if kind is None:
         raise UserError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import logging
+import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,12 +51,42 @@ class ByteTokenizer:
         return b"".join(self._texts.get(n, b"\xff") for n in ids).decode(errors="replace")
 
 
+def write_word_tokenizer(folder: Path, words: Sequence[str], specials: Mapping[str, int]) -> None:
+    """Writes a tokenizer with one id for each word, mark and line end, in Hugging Face's files.
+
+    Marks follow their word without a space, and a line starts without one; a word that is not
+    known becomes the first one.
+
+    Args:
+      folder: where `tokenizer.json` and `tokenizer_config.json` go.
+      words: lower-case words and the marks "?", ":", "." and the line end, as far as they occur.
+      specials: marker texts and ids, which follow those of the words.
+    """
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+
+    ids = {word: n for n, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(ids | dict(specials), unk_token=words[0]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[a-z]+|[?:.\n]"), "removed", invert=True)
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.WordPiece(prefix="##", cleanup=False),  # a space before every unit
+            decoders.Fuse(),
+            *(decoders.Replace(f" {mark}", mark) for mark in "?:.\n"),
+            decoders.Replace("\n ", "\n"),
+        ]
+    )
+    tokenizer.add_special_tokens([AddedToken(text, special=True) for text in specials])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config) + "\n")
+
+
 class HuggingFaceTokenizer:
     """`AutoTokenizer` of a local folder, checked to know the special tokens."""
 
     def __init__(self, folder: Path, specials: Mapping[str, int]):
         # transformers takes seconds to import and remarks that PyTorch is missing.
-        logging.getLogger("transformers").setLevel(logging.ERROR)
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
         from transformers import AutoTokenizer
 
         try:

@@ -225,6 +225,7 @@ VAE_FIELDS = {
     "in_channels": "picture_channels",
     "scale_factor": "scale",
     "shift_factor": "shift",
+    "norm_groups": "groups",
 }
 TOKEN_FIELDS = {
     "bos_token_id": "bos",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +13,13 @@ from asg_jax.backbone import PyTree
 from asg_jax.models.bagel import checkpoint
 from asg_jax.models.bagel.adapters import ROLES
 from asg_jax.models.bagel.backbone import BagelBackbone
-from asg_jax.models.bagel.config import BagelConfig, SpecialTokens
+from asg_jax.models.bagel.config import BagelConfig, Resize, SpecialTokens, write_config
 from asg_jax.models.bagel.processor import BagelProcessor, specials
 from asg_jax.models.bagel.sharding import RULES
 from asg_jax.models.bagel.vae import VAEConfig
 from asg_jax.models.bagel.vision import VisionConfig
 from asg_jax.models.registry import Family
-from asg_jax.models.tokenizers import TOKENIZER_FILES, ByteTokenizer
+from asg_jax.models.tokenizers import TOKENIZER_FILES, ByteTokenizer, write_word_tokenizer
 
 JSON_FILES = ("llm_config.json", "vit_config.json", "bagel_config.json")
 
@@ -40,6 +41,35 @@ _30M = BagelConfig(
     tokens=SpecialTokens(256, 257, 258, 259),
     latent_side=16,
 )
+# Learns rendered scenes of 32 x 32 pixels: 1.9 million parameters, 16 image tokens.
+_TINY = BagelConfig(
+    language=replace(
+        _7B.language,
+        vocabulary=80,
+        width=128,
+        layers=4,
+        heads=4,
+        kv_heads=4,
+        head_width=32,
+        inner=320,
+        theta=1e4,
+    ),
+    vision=VisionConfig(width=128, layers=2, heads=4, inner=256, patch=8, side=4),
+    vae=VAEConfig(
+        channels=16,
+        multipliers=(1, 2, 2),
+        blocks=1,
+        latent_channels=8,
+        scale=1.0,
+        shift=0.0,
+        groups=4,
+    ),
+    tokens=SpecialTokens(76, 77, 78, 79),
+    vision_resize=Resize(32, 32, 8),
+    latent_resize=Resize(32, 32, 8),
+    latent_side=4,
+)
+SMALL = {"bagel-tiny": _TINY}
 
 
 def describes(folder: Path) -> bool:
@@ -67,6 +97,12 @@ def _random(config: BagelConfig, dtype: str) -> tuple[BagelBackbone, BagelProces
     return BagelBackbone(config), BagelProcessor(config, ByteTokenizer(specials(config.tokens)))
 
 
+def _create(size: str, folder: Path, words: Sequence[str]) -> None:
+    config = SMALL[size]
+    write_config(config, folder)
+    write_word_tokenizer(folder, words, specials(config.tokens))
+
+
 FAMILY = Family(
     describes=describes,
     open=_open,
@@ -79,4 +115,6 @@ FAMILY = Family(
     roles=ROLES,
     sizes={"bagel-7b": _7B, "bagel-30m": _30M},
     random=_random,
+    small=tuple(SMALL),
+    create=_create,
 )

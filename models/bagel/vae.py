@@ -26,6 +26,7 @@ class VAEConfig:
     picture_channels: int = 3
     scale: float = 0.3611
     shift: float = 0.1159
+    groups: int = 32  # of the normalisation
 
     @property
     def downsample(self) -> int:
@@ -36,8 +37,8 @@ class VAEConfig:
 class AttentionBlock(nnx.Module):
     """Single-head attention over all positions, added to the input."""
 
-    def __init__(self, channels: int, *, rngs: nnx.Rngs):
-        self.norm = GroupNorm(channels)
+    def __init__(self, channels: int, groups: int, *, rngs: nnx.Rngs):
+        self.norm = GroupNorm(channels, groups=groups)
         self.q = Linear(channels, channels, rngs=rngs)
         self.k = Linear(channels, channels, rngs=rngs)
         self.v = Linear(channels, channels, rngs=rngs)
@@ -52,10 +53,10 @@ class AttentionBlock(nnx.Module):
 class Middle(nnx.Module):
     """Residual, attention, residual at the lowest resolution."""
 
-    def __init__(self, channels: int, *, rngs: nnx.Rngs):
-        self.block_1 = ResidualBlock(channels, channels, rngs=rngs)
-        self.attn_1 = AttentionBlock(channels, rngs=rngs)
-        self.block_2 = ResidualBlock(channels, channels, rngs=rngs)
+    def __init__(self, channels: int, groups: int, *, rngs: nnx.Rngs):
+        self.block_1 = ResidualBlock(channels, channels, groups=groups, rngs=rngs)
+        self.attn_1 = AttentionBlock(channels, groups, rngs=rngs)
+        self.block_2 = ResidualBlock(channels, channels, groups=groups, rngs=rngs)
 
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
         return self.block_2(self.attn_1(self.block_1(x)))
@@ -64,9 +65,19 @@ class Middle(nnx.Module):
 class Level(nnx.Module):
     """Residual blocks at one resolution, and the convolution that leaves it (if any)."""
 
-    def __init__(self, inputs: int, outputs: int, blocks: int, resample: bool, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        blocks: int,
+        resample: bool,
+        groups: int,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        widths = [inputs, *[outputs] * blocks]
         self.block = nnx.List(
-            [ResidualBlock(outputs if n else inputs, outputs, rngs=rngs) for n in range(blocks)]
+            [ResidualBlock(width, outputs, groups=groups, rngs=rngs) for width in widths[:blocks]]
         )
         self.resample = Conv(outputs, outputs, 3, rngs=rngs) if resample else None
 
@@ -85,14 +96,14 @@ class Encoder(nnx.Module):
         self.conv_in = Conv(config.picture_channels, config.channels, 3, rngs=rngs)
         self.down = nnx.List(
             [
-                Level(inputs, width, config.blocks, level < last, rngs=rngs)
+                Level(inputs, width, config.blocks, level < last, config.groups, rngs=rngs)
                 for level, (inputs, width) in enumerate(
                     zip([config.channels, *widths], widths, strict=False)
                 )
             ]
         )
-        self.mid = Middle(widths[-1], rngs=rngs)
-        self.norm_out = GroupNorm(widths[-1])
+        self.mid = Middle(widths[-1], config.groups, rngs=rngs)
+        self.norm_out = GroupNorm(widths[-1], groups=config.groups)
         self.conv_out = Conv(widths[-1], 2 * config.latent_channels, 3, rngs=rngs)
 
     def __call__(self, x: Float[Array, "B H W 3"]) -> Float[Array, "B h w moments"]:
@@ -111,14 +122,14 @@ class Decoder(nnx.Module):
         widths = [config.channels * m for m in config.multipliers]
         inputs = [*widths[1:], widths[-1]]
         self.conv_in = Conv(config.latent_channels, widths[-1], 3, rngs=rngs)
-        self.mid = Middle(widths[-1], rngs=rngs)
+        self.mid = Middle(widths[-1], config.groups, rngs=rngs)
         self.up = nnx.List(
             [
-                Level(inputs[n], width, config.blocks + 1, n > 0, rngs=rngs)
+                Level(inputs[n], width, config.blocks + 1, n > 0, config.groups, rngs=rngs)
                 for n, width in enumerate(widths)
             ]
         )
-        self.norm_out = GroupNorm(widths[0])
+        self.norm_out = GroupNorm(widths[0], groups=config.groups)
         self.conv_out = Conv(widths[0], config.picture_channels, 3, rngs=rngs)
 
     def __call__(self, z: Float[Array, "B h w C"]) -> Float[Array, "B H W 3"]:

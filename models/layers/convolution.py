@@ -41,10 +41,10 @@ class Conv(nnx.Module):
 class ResidualBlock(nnx.Module):
     """Twice norm, SiLU, 3x3 convolution; the input joins, through a linear map if it must widen."""
 
-    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs):
-        self.norm1 = GroupNorm(inputs)
+    def __init__(self, inputs: int, outputs: int, *, groups: int = 32, rngs: nnx.Rngs):
+        self.norm1 = GroupNorm(inputs, groups=groups)
         self.conv1 = Conv(inputs, outputs, 3, rngs=rngs)
-        self.norm2 = GroupNorm(outputs)
+        self.norm2 = GroupNorm(outputs, groups=groups)
         self.conv2 = Conv(outputs, outputs, 3, rngs=rngs)
         self.nin_shortcut = Linear(inputs, outputs, rngs=rngs) if inputs != outputs else None
 
