@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from jax import Array
 from jax.sharding import Mesh
 
 from asg_jax.adapters import LoRASpec
@@ -42,6 +43,10 @@ class Family:
       random: backbone and processor of a configuration.
       small: names of the configurations that pre-training starts from.
       create: writes the json files of a small configuration and a tokenizer of these words.
+      autoencoder: part of the base parameters that turns pictures into targets and back.
+      autoencoder_loss: what pre-training that part minimises, of the backbone, base parameters,
+        pictures in [0, 1], a key and the weight of its regularisation.
+      remat: the backbone with a policy of what the backward pass recomputes (none, dots, full).
     """
 
     describes: Callable[[Path], bool]
@@ -57,6 +62,9 @@ class Family:
     random: Callable[[Any, str], tuple[Any, Processor]]
     small: tuple[str, ...]
     create: Callable[[str, Path, Sequence[str]], None]
+    autoencoder: str
+    autoencoder_loss: Callable[[Any, PyTree, Array, Array, float], Array]
+    remat: Callable[[Any, str], Any]
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,18 @@ class Model:
 def family(name: str) -> Family:
     """The family of a sub-package."""
     return importlib.import_module(f"asg_jax.models.{name}.family").FAMILY
+
+
+def small_family(size: str) -> Family:
+    """The family of a size that pre-training starts from.
+
+    Raises:
+      UserError: no family has it.
+    """
+    known = {name: kind for kind in map(family, FAMILIES) for name in kind.small}
+    if size not in known:
+        raise UserError(f"there is no size '{size}' to pre-train; known are {', '.join(known)}.")
+    return known[size]
 
 
 def shipped_models() -> list[str]:

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib.util
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import flags
+from ml_collections import ConfigDict
+from ml_collections.config_flags import config_flags
 
 from asg_jax.errors import UserError
 
+CONFIG = "config"  # name of the flag
+
+
+def define_config(values: flags.FlagValues, default: str) -> None:
+    """Defines `--config`, and `--config.FIELD=VALUE` for every field of the config it names.
+
+    It takes the path of a Python file or the name of a run in `asg_jax.configs`. After `parse`,
+    `values.config` is the locked config with the fields that were changed.
+
+    Args:
+      values: the flags of a command.
+      default: name of a run.
+    """
+    meaning = (
+        "Run to start from: a file or one of asg_jax.configs; --config.FIELD=VALUE changes it."
+    )
+    flags.DEFINE_string(CONFIG, default, meaning, values)
+
 
 def parse(
-    values: flags.FlagValues, argv: Sequence[str], usage: str, words: int = 0
+    values: flags.FlagValues, argv: Sequence[str], usage: str, words: int | None = 0
 ) -> list[str] | None:
     """Parses a command's arguments into its flags.
 
@@ -19,7 +42,7 @@ def parse(
       values: the flags of the command.
       argv: the words after the command's name.
       usage: what `--help` prints before the flags.
-      words: how many words that are no flags the command takes.
+      words: how many words that are no flags the command takes; None is any number.
 
     Returns:
       Those words, or None if help was asked for and printed.
@@ -32,10 +55,55 @@ def parse(
         print(values.get_help(include_special_flags=False).strip())
         return None
     try:
+        if CONFIG in values:
+            argv = _open_config(values, argv)
         rest = values(["asg-jax", *argv])[1:]
     except flags.Error as error:
         text = re.sub(r"flag (--\w+)=None: .*", r"the flag \1 is missing", str(error))
         raise UserError(f"{text.rstrip('.')}; see `asg-jax COMMAND --help`.") from error
-    if len(rest) != words:
+    if words is not None and len(rest) != words:
         raise UserError(f"expected {words} words beside the flags, got {len(rest)}: {usage}")
+    return rest
+
+
+def load_config(name: str) -> ConfigDict:
+    """What `get_config()` of a file, or of a module in `asg_jax.configs`, returns.
+
+    Raises:
+      UserError: there is no such file or module, or it offers no config.
+    """
+    folder = Path(importlib.import_module("asg_jax.configs").__path__[0])
+    known = sorted(file.stem for file in folder.glob("[a-z]*.py"))
+    stem = name.removeprefix("configs/").removesuffix(".py")
+    path = Path(name).expanduser()
+    if not path.is_file():
+        if stem not in known:
+            near = difflib.get_close_matches(stem, known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}."
+            raise UserError(f"there is no config '{name}'; {hint}")
+        path = folder / f"{stem}.py"
+    spec = importlib.util.spec_from_file_location(f"asg_jax_config_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path} is no Python file; name a config that ends in .py.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config()
+    except (SyntaxError, ImportError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"the config {path} does not load ({error}); correct it.") from error
+    return config
+
+
+def _open_config(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
+    """Puts a flag of ml_collections in the place of `--config`; the words without that flag."""
+    only = flags.FlagValues()
+    flags.DEFINE_string(CONFIG, values[CONFIG].default, "", only)
+    rest = only(["asg-jax", *argv], known_only=True)[1:]
+    config = load_config(str(only[CONFIG].value))
+    delattr(values, CONFIG)
+    try:
+        config_flags.DEFINE_config_dict(CONFIG, config, flag_values=values, sys_argv=rest)
+    except (AttributeError, KeyError, ValueError, TypeError) as error:  # of a misspelt field
+        text = " ".join(str(error.args[0]).split())
+        raise UserError(f"the config has no field {text}") from error
     return rest

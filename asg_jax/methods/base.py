@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 from PIL.Image import Image as Picture
@@ -36,16 +37,20 @@ class TrainState:
     """Everything on devices that a run needs to go on bit for bit.
 
     Attributes:
+      seed: of every random number.
       step: steps that were taken.
       roles: by name.
+      anchor: factors of an older Generator, which `nft` mirrors at.
       baseline: moving average of the Solver's reward.
       entropy_target: moving target of the vote entropy, in nats.
       window: recent token entropies (`signals.difficulty.empty_window`).
       skipped: updates that were left out because they were not finite.
     """
 
+    seed: Int[Array, ""]
     step: Int[Array, ""]
     roles: Mapping[str, RoleState]
+    anchor: Adapter
     baseline: Float[Array, ""]
     entropy_target: Float[Array, ""]
     window: Float[Array, " W"]
@@ -79,11 +84,39 @@ class Report:
     kept: Sequence[Kept] = ()
 
 
+class Placement(Protocol):
+    """Batches between a process's own memory and the devices of all processes.
+
+    The first axis of every array counts examples.
+    """
+
+    def put(self, tree: PyTree) -> PyTree:
+        """NumPy arrays of this process's examples as arrays of all processes' examples."""
+        ...
+
+    def get(self, tree: PyTree) -> PyTree:
+        """This process's examples as NumPy arrays; what is the same for all comes whole."""
+        ...
+
+
+@dataclass(frozen=True)
+class OneDevice:
+    """A single process with a single device."""
+
+    def put(self, tree: PyTree) -> PyTree:
+        """See `Placement`."""
+        return jax.device_put(tree)
+
+    def get(self, tree: PyTree) -> PyTree:
+        """See `Placement`."""
+        return jax.device_get(tree)
+
+
 class Method(Protocol):
     """A preset that improves the roles of a model from unlabeled pictures."""
 
     def init(self, seed: int) -> TrainState:
-        """The state before the first step; adapters that change nothing yet."""
+        """The state before the first step, with adapters that change nothing yet; jit-able."""
         ...
 
     def step(
@@ -91,6 +124,7 @@ class Method(Protocol):
     ) -> tuple[TrainState, Report]:
         """One step (understanding or generation, by the schedule) on this process's pictures.
 
-        All randomness depends on the seed, the step and the ids, which number the pictures.
+        All randomness depends on the seed, the step and the ids, which number the pictures. The
+        given state is used up: its memory may be that of the new one.
         """
         ...

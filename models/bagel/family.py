@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from jax import Array
 from jax.sharding import Mesh
 
-from asg_jax.backbone import PyTree
+from asg_jax.backbone import Params, PyTree
 from asg_jax.models.bagel import checkpoint
 from asg_jax.models.bagel.adapters import ROLES
 from asg_jax.models.bagel.backbone import BagelBackbone
 from asg_jax.models.bagel.config import BagelConfig, Resize, SpecialTokens, write_config
 from asg_jax.models.bagel.processor import BagelProcessor, specials
 from asg_jax.models.bagel.sharding import RULES
+from asg_jax.models.bagel.training import autoencoder_loss
 from asg_jax.models.bagel.vae import VAEConfig
 from asg_jax.models.bagel.vision import VisionConfig
 from asg_jax.models.registry import Family
@@ -103,6 +105,17 @@ def _create(size: str, folder: Path, words: Sequence[str]) -> None:
     write_word_tokenizer(folder, words, specials(config.tokens))
 
 
+def _autoencoder_loss(
+    backbone: BagelBackbone, base: PyTree, pixels: Array, key: Array, kl: float
+) -> Array:
+    return autoencoder_loss(backbone.model(Params(base)).vae, pixels, key, kl)
+
+
+def _remat(backbone: BagelBackbone, policy: str) -> BagelBackbone:
+    config = backbone.config
+    return replace(backbone, config=config.compute(config.language.dtype, policy))
+
+
 FAMILY = Family(
     describes=describes,
     open=_open,
@@ -117,4 +130,7 @@ FAMILY = Family(
     random=_random,
     small=tuple(SMALL),
     create=_create,
+    autoencoder="vae",
+    autoencoder_loss=_autoencoder_loss,
+    remat=_remat,
 )

@@ -82,7 +82,8 @@ class VisionTower(nnx.Module):
         self.config = config
         inputs = config.channels * config.patch**2
         self.patch_embedding = Linear(inputs, config.width, rngs=rngs)
-        self.position_embedding = Embedding(config.side**2, config.width, rngs=rngs)
+        # Large enough to be seen beside the patches: with less, a small model never learns places.
+        self.position_embedding = Embedding(config.side**2, config.width, scale=0.5, rngs=rngs)
         self.layers = stacked(lambda rngs: EncoderLayer(config, rngs=rngs), config.layers, rngs)
         self.post_layernorm = LayerNorm(config.width, eps=config.eps)
 

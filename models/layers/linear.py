@@ -33,8 +33,8 @@ class Linear(nnx.Module):
 class Embedding(nnx.Module):
     """A table of rows; `table` also serves as an unembedding (rows, width)."""
 
-    def __init__(self, rows: int, width: int, *, rngs: nnx.Rngs):
-        self.table = nnx.Param(jax.random.normal(rngs.params(), (rows, width)) * 0.02)
+    def __init__(self, rows: int, width: int, *, scale: float = 0.02, rngs: nnx.Rngs):
+        self.table = nnx.Param(jax.random.normal(rngs.params(), (rows, width)) * scale)
 
     def __call__(self, ids: Int[Array, "*batch"]) -> Float[Array, "*batch width"]:
         return self.table[...][ids]

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from asg_jax.errors import UserError
-from asg_jax.models.tokenizers import ByteTokenizer, HuggingFaceTokenizer, load_tokenizer
+from asg_jax.models.tokenizers import (
+    ByteTokenizer,
+    HuggingFaceTokenizer,
+    load_tokenizer,
+    write_word_tokenizer,
+)
 
 SPECIALS = {
     "<|im_start|>": 256,
@@ -129,3 +134,13 @@ def test_a_large_vocabulary_needs_its_files(tmp_path):
     with pytest.raises(UserError, match="tokenizer.json") as error:
         load_tokenizer(tmp_path, {"<|im_start|>": 151644})
     assert str(tmp_path) in str(error.value)
+
+
+def test_words_and_marks_have_an_id_each_and_come_back(tmp_path):
+    words = ["\n", ".", ":", "?", "a", "circle", "q", "red"]
+    write_word_tokenizer(tmp_path, words, {"<|im_start|>": 8, "<|im_end|>": 9})
+    tokenizer = load_tokenizer(tmp_path, {"<|im_start|>": 8, "<|im_end|>": 9})
+    text = "q: a red circle?\na: red."
+    assert tokenizer.encode(text) == [6, 2, 4, 7, 5, 3, 0, 4, 2, 7, 1]
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.encode("a<|im_end|>") == [4, 9]

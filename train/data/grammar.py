@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from asg_jax.prompts.scenes import FRAMINGS, INSTRUCTIONS
+from asg_jax.train.data.annotators import label
 from asg_jax.train.data.captions import (
     OPENINGS,
     Caption,
@@ -37,26 +39,6 @@ from asg_jax.train.data.questions import (
 )
 from asg_jax.train.data.scenes import CELLS, COLORS, SHAPES, Scene, sample
 
-# One question in seven wordings of the instruction; the first is the canonical one.
-FRAMINGS = (
-    "{question}",
-    "answer: {question}",
-    "{question} answer:",
-    "question: {question}",
-    "question: {question} answer:",
-    "see the image. {question}",
-    "{question} see the image.",
-)
-INSTRUCTIONS = {
-    "ask": "write a question.",
-    "caption": "describe the image.",
-    "spec": "write a prompt and three questions.",
-    "match": "does the image show this: {caption}?",
-    "write": "write a prompt.",
-    "rewrite": "write this in other words: {caption}",
-    "decompose": "write questions on this: {caption}",
-    "compare": "which image shows this: {caption}?",
-}
 IMAGES = ("first", "second")
 SPEC_PAIRS = 3
 
@@ -163,8 +145,9 @@ def false_caption(
 
 def _answer(scene: Scene, rng: np.random.Generator, usage: Usage) -> Exercise:
     question = ask(scene.items, rng, usage=usage)
-    framed = choose(rng, frame(str(question)))
-    return Exercise((scene,), framed, str(answer(question, scene.items)))
+    framing = int(rng.choice(len(FRAMINGS), p=usage.framings))
+    told = label(question, str(answer(question, scene.items)), framing, usage, rng)
+    return Exercise((scene,), frame(str(question))[framing], told)
 
 
 def _ask(scene: Scene, rng: np.random.Generator, usage: Usage) -> Exercise:
@@ -199,9 +182,10 @@ def _rewrite(scene: Scene, rng: np.random.Generator, usage: Usage) -> Exercise:
 
 
 def _decompose(scene: Scene, rng: np.random.Generator, usage: Usage) -> Exercise:
+    """The scene may be left out: the caption says all that is needed."""
     caption = describe(scene.items, rng, usage=usage)
     told = INSTRUCTIONS["decompose"].format(caption=caption)
-    return Exercise((), told, pairs_text(decompose(caption, rng, usage)))
+    return Exercise((scene,), told, pairs_text(decompose(caption, rng, usage)))
 
 
 def _compare(scene: Scene, rng: np.random.Generator, usage: Usage) -> Exercise:
@@ -226,9 +210,18 @@ TASKS: dict[str, Task] = {
 }
 
 
-def exercise(task: str, rng: np.random.Generator, usage: Usage = TRAINING) -> Exercise:
-    """A random exercise of one of the TASKS, on a random scene without held-out combinations."""
-    return TASKS[task](sample(rng), rng, usage)
+def exercise(
+    task: str, rng: np.random.Generator, usage: Usage = TRAINING, scene: Scene | None = None
+) -> Exercise:
+    """A random exercise of one of the TASKS.
+
+    Args:
+      task: its name.
+      rng: source of randomness.
+      usage: the language to use.
+      scene: what it is about; a random one without held-out combinations by default.
+    """
+    return TASKS[task](sample(rng) if scene is None else scene, rng, usage)
 
 
 def words(text: str) -> list[str]:

@@ -132,15 +132,21 @@ class Question:
 
 @dataclass(frozen=True)
 class Usage:
-    """Which part of the language a speaker uses.
+    """How a speaker uses the language.
 
     Attributes:
       wordings: probability of each wording of a kind.
       combinations: shapes and colours that may be named together.
+      framings: probability of each instruction around a question; all alike if there are none.
+      wrong: share of the answers that are another of the kind's options, at random.
+      habits: how often annotators follow their habits (`annotators.habit`).
     """
 
     wordings: tuple[float, ...] = (1 / 3, 1 / 3, 1 / 3, 0.0)
     combinations: tuple[Combination, ...] = TRAINED
+    framings: tuple[float, ...] | None = None
+    wrong: float = 0.0
+    habits: float = 0.0
 
     def wording(self, rng: np.random.Generator) -> int:
         """A random wording."""

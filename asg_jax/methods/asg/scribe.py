@@ -1,0 +1,179 @@
+"""The host side of the method: texts and pictures to arrays of fixed shapes, and back.
+
+Fixed shapes keep the compiled programs few: a text that does not fit its room is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from enum import IntEnum
+from functools import lru_cache
+
+import jax
+import numpy as np
+from jaxtyping import Array, UInt32
+from PIL import Image as Pillow
+from PIL.Image import Image as Picture
+
+from asg_jax.backbone import Processor, Prompt, Purpose, Request, host
+from asg_jax.errors import UserError
+from asg_jax.methods.asg.rollouts import Sentence, Texts
+from asg_jax.methods.asg.settings import Lengths
+from asg_jax.prompts.language import Language
+from asg_jax.rollout.text import TextRollout
+
+REASONS = {
+    "few": "at least two questions with short answers are needed",
+    "plain": "not all questions may ask for yes or no",
+}
+
+
+class Stream(IntEnum):
+    """What random numbers of an example are for; the attempts at a spec come last."""
+
+    ASK, SOLVE, DEAL, DESCRIBE, REFER, DRAW, EXAMINE, LEARN, SPEC = range(9)
+
+
+class Scribe:
+    """Reads and writes for the roles.
+
+    Attributes:
+      framed: most tokens of a framed question.
+      check: most tokens of an instruction to write questions on a caption.
+      frame: (height, width, count) -> prompts of a picture of that size each, without features.
+    """
+
+    def __init__(self, processor: Processor, language: Language, lengths: Lengths):
+        self.processor, self.language, self.lengths = processor, language, lengths
+        self._ids = lru_cache(2**14)(lambda text: tuple(processor.question(text)))
+        longest = lambda texts: max(len(self._ids(text)) for text in texts)
+        self.framed = lengths.question + longest(language.frame(""))
+        reasons = ("", *REASONS.values())
+        self.frame = lru_cache(4)(self._frame)
+        self.check = lengths.caption + longest(language.check("", reason) for reason in reasons)
+
+    def tell(self, rows: Sequence[Sequence[str]], room: int | None = None) -> Texts:
+        """The same number of texts for every example, as turns that a role is to answer.
+
+        Args:
+          rows: texts of each example; those that do not fit count as empty ones (see `fits`).
+          room: tokens of the longest; as many as there are, if None.
+        """
+        told = [[self._ids(text) for text in row] for row in rows]
+        room = max(len(ids) for row in told for ids in row) if room is None else room
+        told = [[ids if len(ids) <= room else () for ids in row] for row in told]
+        counts = np.array([[len(ids) for ids in row] for row in told])
+        ids = np.zeros((*counts.shape, room), np.int32)
+        mask = np.arange(room) < counts[..., None]
+        ids[mask] = [n for row in told for one in row for n in one]
+        return Texts(host(ids), host(mask))
+
+    def fits(self, text: str, room: int) -> bool:
+        """Whether a text as a turn has at most `room` tokens."""
+        return len(self._ids(text)) <= room
+
+    def hear(self, rollout: TextRollout) -> list[list[str]]:
+        """The texts that were sampled for every example (NumPy arrays)."""
+        ids, mask = np.asarray(rollout.ids), np.asarray(rollout.mask)
+        say = lambda row, real: self.processor.text(row[real].tolist()).strip()
+        return [
+            [say(*one) for one in zip(*example, strict=True)]
+            for example in zip(ids, mask, strict=True)
+        ]
+
+    def questions(self, rollout: TextRollout) -> list[list[str | None]]:
+        """The Proposer's questions; None where a text has none, or none that fits."""
+        return [[self._question(text) for text in row] for row in self.hear(rollout)]
+
+    def _question(self, text: str) -> str | None:
+        question = self.language.question(text)
+        return question if question and self.is_askable(question) else None
+
+    def is_askable(self, question: str) -> bool:
+        """Whether a question fits in all framings."""
+        return all(self.fits(framed, self.framed) for framed in self.language.frame(question))
+
+    def captions(self, rollout: TextRollout) -> list[str | None]:
+        """The Solver's captions, the first sample of each row; None where there is none."""
+        return [self._caption(row[0]) for row in self.hear(rollout)]
+
+    def _caption(self, text: str) -> str | None:
+        caption = self.language.caption(text)
+        if not caption or len(self.processor.ids(caption)) > self.lengths.caption:
+            return None
+        return caption if self.fits(self.language.check(caption), self.check) else None
+
+    def pictures(self, pictures: Sequence[Picture]) -> Request:
+        """Pictures that texts will follow."""
+        return self.processor.prompt([[picture] for picture in pictures], "ask")
+
+    def order(self, captions: Sequence[str]) -> Request:
+        """Captions to be drawn."""
+        return self._request(captions, "draw")
+
+    def sentences(self, texts: Sequence[str]) -> Sentence:
+        """Texts to be embedded."""
+        prompt = self._request(texts, "embed").prompts.main
+        markers = np.asarray(self.processor.prompt([[""]], "embed").prompts.main.ids)
+        words = np.asarray(prompt.mask) & ~np.isin(prompt.ids, markers)
+        return Sentence(prompt, host(words))
+
+    def _request(self, texts: Sequence[str], purpose: Purpose) -> Request:
+        """Requests of texts alone, which have as many rows for every batch."""
+        bare = self.processor.prompt([[""]], purpose).prompts.main
+        rows = int(np.asarray(bare.mask).sum()) + self.lengths.caption
+        request = self.processor.prompt([[text] for text in texts], purpose)
+        is_prompt = lambda node: isinstance(node, Prompt)
+        fit = lambda prompt: fit_rows(prompt, rows)
+        return replace(request, prompts=jax.tree.map(fit, request.prompts, is_leaf=is_prompt))
+
+    def _frame(self, height: int, width: int, count: int) -> Prompt:
+        """Prompts of a picture of some size each, without features.
+
+        Raises:
+          UserError: the vision tower would resize such a picture.
+        """
+        request = self.processor.prompt([[Pillow.new("RGB", (width, height))]], "ask")
+        seen = self.processor.view(host(np.zeros((1, height, width, 3), np.float32)))
+        if not np.array_equal(request.images[0].grid, seen.grid):
+            raise UserError(
+                f"the vision tower does not read drawings of {width} x {height} pixels as they "
+                "are; choose another sampler.grid."
+            )
+        return jax.tree.map(lambda x: host(np.repeat(x, count, axis=0)), request.prompts.main)
+
+
+def fit_rows(prompt: Prompt, rows: int) -> Prompt:
+    """A prompt of text with another number of rows: padding is cut off or added."""
+    if np.asarray(prompt.mask)[:, rows:].any() or prompt.latents:
+        raise ValueError(f"a prompt of text alone must fit {rows} rows")
+
+    def fit(x: Array, value: int) -> Array:
+        room = [(0, 0), (0, max(0, rows - x.shape[1])), *[(0, 0)] * (x.ndim - 2)]
+        return host(np.pad(np.asarray(x)[:, :rows], room, constant_values=value))
+
+    return replace(
+        prompt,
+        ids=fit(prompt.ids, 0),
+        slot=fit(prompt.slot, -1),
+        positions=fit(prompt.positions, 0),
+        order=fit(prompt.order, np.iinfo(np.int32).max),  # it sees what is real, so stays finite
+        mask=fit(prompt.mask, False),
+    )
+
+
+def streams(seed: int, step: int, ids: Sequence[int], purpose: int) -> UInt32[np.ndarray, "B 4"]:
+    """Where the random numbers of examples come from; see `rollouts.keys`."""
+    return np.array([[seed, step, example % 2**32, purpose] for example in ids], np.uint32)
+
+
+def framings(count: int, language: Language, framed: bool, question: str) -> list[str]:
+    """A question as many times as it is asked: each time framed anew, or always the same."""
+    known = language.frame(question)
+    return [known[n % len(known)] if framed else known[0] for n in range(count)]
+
+
+def pad(rows: Sequence[Sequence[str]], count: int) -> list[list[str]]:
+    """Texts of every example, empty ones added up to a number."""
+    return [[*row, *[""] * (count - len(row))] for row in rows]

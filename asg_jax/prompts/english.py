@@ -1,0 +1,41 @@
+"""English, for models that were trained on conversations about pictures."""
+
+from __future__ import annotations
+
+from asg_jax.framings import FRAMINGS
+from asg_jax.prompts.language import Language
+
+_FORM = """Write nothing but six lines of this form:
+Q: first question?
+A: its answer
+Q: second question?
+A: its answer
+Q: third question?
+A: its answer"""
+
+_CHECK = (
+    "Look at this image and read what it should show: {caption}\n"
+    "Write three short questions whose answers tell whether an image shows exactly that. Each "
+    "question must need at least two visual cues, for example a number and a color, or an object "
+    "and its place. Ask about different things, and do not ask only for yes or no. Each answer has "
+    "one to five words.\n"
+)
+
+ENGLISH = Language(
+    framings=FRAMINGS,
+    ask=(
+        "Write one question about this image that someone can answer only by looking closely. It "
+        "must have a single correct answer of one to five words that the image settles: a number, "
+        "a color, a shape, a material, a position, a text or an action. Prefer details that need "
+        "two looks, such as how many of some objects share a property, or what stands beside "
+        "something small. Do not ask for opinions or guesses, do not offer answers to choose "
+        "from, and do not ask for what is obvious at first sight. The question has at most 24 "
+        "words and ends with a question mark. Write nothing else."
+    ),
+    describe=(
+        "Describe this image in one sentence that could serve as a prompt to paint it again: the "
+        "objects, how many there are, their colors, and where they are. Write nothing else."
+    ),
+    decompose=_CHECK + _FORM,
+    again=_CHECK + "An earlier attempt was rejected, because {reason}. Do better.\n" + _FORM,
+)

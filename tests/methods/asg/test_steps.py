@@ -1,0 +1,133 @@
+"""Whole steps: what they depend on, what they leave alone, and that they compile once."""
+
+import inspect
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from asg_jax.methods.asg import Asg
+from asg_jax.methods.base import Report, TrainState
+from asg_jax.train.benchmarks.compilations import Compilations
+from tests.methods.conftest import B, copied, pictures
+
+IDS = [7, 3, 11]
+
+
+def run(
+    asg: Asg, seed: int = 0, steps: int = 2, order=(0, 1, 2)
+) -> tuple[TrainState, list[Report]]:
+    """A short run on the same pictures."""
+    state, reports, shown = asg.init(seed), [], pictures()
+    for _ in range(steps):
+        state, report = asg.step(state, [shown[n] for n in order], [IDS[n] for n in order])
+        reports.append(report)
+    return state, reports
+
+
+@pytest.fixture(scope="module")
+def cycle(asg: Asg) -> tuple[TrainState, list[Report], list[int]]:
+    """Two cycles, and the programs that each of their steps compiled."""
+    state, reports, compiled = asg.init(0), [], []
+    for n in range(4):
+        with Compilations() as compilations:
+            state, report = asg.step(state, pictures(n), [B * n + k for k in range(B)])
+        reports.append(report)
+        compiled.append(compilations.count)
+    return state, reports, compiled
+
+
+def test_after_one_step_of_each_kind_nothing_compiles(cycle) -> None:
+    assert cycle[2][0] > 0 and cycle[2][1] > 0
+    assert cycle[2][2:] == [0, 0]
+
+
+def test_steps_follow_the_schedule_and_report_finite_numbers(cycle) -> None:
+    state, reports, _ = cycle
+    phases = [report.phase for report in reports]
+    assert phases == ["understanding", "generation"] * 2
+    assert int(state.step) == 4 and int(state.skipped) == 0
+    for report in reports:
+        assert report.metrics and all(np.isfinite(list(report.metrics.values())))
+        assert all(type(value) is float for value in report.metrics.values())
+        assert len(report.rows) == B and json.dumps(report.rows)
+
+
+def test_sampled_log_probs_are_those_of_teacher_forcing(cycle) -> None:
+    for report in cycle[1][::2]:
+        assert 0 < report.metrics["mismatch/proposer"] < 1e-4
+        assert 0 < report.metrics["mismatch/solver"] < 1e-4
+
+
+def test_understanding_moves_two_roles_and_generation_the_third(asg: Asg) -> None:
+    start, shown = asg.init(0), pictures()
+    after, _ = asg.step(copied(start), shown, IDS)
+    last, _ = asg.step(copied(after), shown, IDS)
+    same = lambda role, a, b: all(
+        np.array_equal(x, y)
+        for x, y in zip(jax.tree.leaves(a.roles[role]), jax.tree.leaves(b.roles[role]), strict=True)
+    )
+    changed = [
+        [not same(role, *pair) for role in ("proposer", "solver", "generator")]
+        for pair in ((start, after), (after, last))
+    ]
+    assert changed == [[True, True, False], [False, False, True]]
+
+
+def test_the_base_is_left_alone(asg: Asg, model) -> None:
+    before = jax.tree.map(np.array, model.base)
+    run(asg)
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, before, model.base)))
+
+
+def test_equal_seeds_give_equal_bits_and_others_do_not(asg: Asg) -> None:
+    (first, reports), (second, again), (third, _) = run(asg), run(asg), run(asg, seed=1)
+    pairs = lambda a, b: zip(jax.tree.leaves(a.roles), jax.tree.leaves(b.roles), strict=True)
+    assert all(np.array_equal(x, y) for x, y in pairs(first, second))
+    assert [r.metrics for r in reports] == [r.metrics for r in again]
+    assert not all(np.array_equal(x, y) for x, y in pairs(first, third))
+
+
+def test_the_order_of_the_pictures_does_not_matter(asg: Asg) -> None:
+    (first, reports), (second, again) = run(asg), run(asg, order=(2, 0, 1))
+    for one, other in zip(reports, again, strict=True):
+        for name, value in one.metrics.items():
+            assert other.metrics[name] == pytest.approx(value, abs=2e-4, rel=1e-3), name
+        key = lambda row: row["picture"]
+        for row, twin in zip(sorted(one.rows, key=key), sorted(other.rows, key=key), strict=True):
+            assert row == pytest.approx(twin, abs=1e-4)
+    # Adam divides by the gradient's size, so what is nearly zero may differ more.
+    for x, y in zip(jax.tree.leaves(first.roles), jax.tree.leaves(second.roles), strict=True):
+        np.testing.assert_allclose(x, y, atol=2e-3)
+
+
+def test_a_step_sees_pixels_and_numbers_and_nothing_else(asg: Asg) -> None:
+    assert list(inspect.signature(asg.step).parameters) == ["state", "pictures", "ids"]
+    plain, labelled = pictures(), pictures()
+    for n, picture in enumerate(labelled):
+        picture.info["caption"], picture.filename = f"a red circle {n}", f"circle_{n}.png"
+    start = asg.init(0)
+    (_, bare), (_, told) = (asg.step(copied(start), shown, IDS) for shown in (plain, labelled))
+    assert bare.metrics == told.metrics and bare.rows == told.rows
+
+
+def test_the_method_knows_neither_backbones_nor_programs_nor_labels() -> None:
+    code = (
+        "import sys, asg_jax.methods.asg, asg_jax.prompts\n"
+        "bad = ('flax', 'asg_jax.models', 'asg_jax.train', 'asg_jax.configs')\n"
+        "print([name for name in sys.modules if name.startswith(bad)])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_best_drawing_of_each_prompt_is_kept_if_it_is_good_enough(cycle) -> None:
+    for report in cycle[1][1::2]:
+        assert len(report.kept) == B
+        for kept, row in zip(report.kept, report.rows, strict=True):
+            assert kept.reward == pytest.approx(row["reward"])
+            assert kept.pixels.shape == (32, 32, 3) and kept.pixels.dtype == np.uint8
+        assert report.pictures

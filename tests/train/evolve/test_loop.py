@@ -1,0 +1,135 @@
+"""The loop: a run that was stopped anyhow gives the numbers of one that was not."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from asg_jax.train.evolve.config import Replay
+from asg_jax.train.evolve.interruption import Interrupted, Interruption
+from asg_jax.train.evolve.logs import read_metrics
+from tests.train.evolve.fake import CONFIG, FakeMethod, run
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run without a stop: its folder, state and method."""
+    folder, method = tmp_path_factory.mktemp("whole"), FakeMethod()
+    return folder, run(folder, method)[0], method
+
+
+def assert_equal(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def told(folder):
+    """The metrics of all steps, without the times."""
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in read_metrics(folder)]
+
+
+def replayed(folder):
+    return {path.name: path.read_bytes() for path in (folder / "replay").glob("*.png")}
+
+
+@pytest.mark.parametrize("failing", [[3], [9], [13, 14, 22]])
+def test_a_run_that_failed_resumes_to_the_same_bits(whole, tmp_path, failing):
+    folder, state, _ = whole
+    for step in failing:
+        with pytest.raises(RuntimeError, match="power"):
+            run(tmp_path, FakeMethod(fails=step))
+    again, history = run(tmp_path, FakeMethod())
+    assert_equal(again, state)
+    assert told(tmp_path) == told(folder)
+    assert [line["step"] for line in told(folder)] == list(range(1, CONFIG.steps + 1))
+    assert history.step == CONFIG.steps
+    newest = sorted(replayed(folder))[-CONFIG.replay.size :]
+    assert {n: replayed(tmp_path)[n] for n in newest} == {n: replayed(folder)[n] for n in newest}
+
+
+def test_a_failure_costs_the_steps_since_the_last_checkpoint_alone(whole, tmp_path):
+    with pytest.raises(RuntimeError, match="power"):
+        run(tmp_path, FakeMethod(fails=14))
+    method = FakeMethod()
+    run(tmp_path, method)
+    assert method.seen == whole[2].seen[12:]
+
+
+def test_a_request_to_stop_is_answered_after_the_step(whole, tmp_path):
+    class Stopping(FakeMethod):
+        def step(self, state, pictures, ids):
+            if int(state.step) == 5:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().step(state, pictures, ids)
+
+    interruption, method = Interruption(), Stopping()
+    with interruption.listening(), pytest.raises(Interrupted):
+        run(tmp_path, method, interruption=interruption)
+    assert len(method.seen) == 6
+    method = FakeMethod()
+    again, _ = run(tmp_path, method)
+    assert len(method.seen) == CONFIG.steps - 6
+    assert_equal(again, whole[1])
+
+
+def test_a_finished_run_takes_no_step(whole, tmp_path):
+    first, _ = run(tmp_path, FakeMethod())
+    method = FakeMethod()
+    again, _ = run(tmp_path, method)
+    assert method.seen == []
+    assert_equal(again, first)
+
+
+def test_understanding_batches_replay_what_was_kept(whole):
+    seen = whole[2].seen
+    assert [len(ids) for ids in seen[:6]] == [4, 4, 4, 2, 2, 4]
+    fresh = [[i for i in ids if i < 40] for ids in seen]
+    assert [len(ids) for ids in fresh[:6]] == [4, 4, 4, 2, 2, 2]  # half of the batch is replayed
+    assert all(max(ids) < 44 and len(set(ids)) == len(ids) for ids in seen)
+    first_epoch = sum(seen[:3], [])
+    assert len(set(first_epoch)) == len(first_epoch)
+
+
+def test_old_replay_files_go_when_no_checkpoint_needs_them(whole):
+    # Of sixteen pictures the last three are held; the checkpoint of step 16 held 9, 10 and 11.
+    assert sorted(replayed(whole[0])) == [f"{number:08d}.png" for number in range(9, 16)]
+
+
+def test_only_replayed_pictures_on_request(tmp_path):
+    config = replace(CONFIG, steps=8, replay=Replay(size=3, share=0.0, only=True))
+    method = FakeMethod()
+    run(tmp_path, method, config)
+    real = [all(i < 40 for i in ids) for ids in method.seen]
+    assert real == [True, True, True, True, False, False, False, False]
+
+
+def test_numbers_that_are_not_finite_are_counted(tmp_path):
+    _, history = run(tmp_path, FakeMethod(nonfinite=(2, 7)), replace(CONFIG, steps=8))
+    assert history.nonfinite == 2
+    assert [line["step"] for line in told(tmp_path) if line["reward/solver"] is None] == [2, 7]
+
+
+def test_nothing_is_compiled_after_the_first_cycle(whole, tmp_path):
+    _, history = run(tmp_path, FakeMethod(), replace(CONFIG, steps=8))
+    assert history.recompilations == 0
+    assert history.times["first cycle"] == 5 and history.times["understanding"] == 3
+
+    class Changing(FakeMethod):
+        def step(self, state, pictures, ids):
+            if int(state.step) == 6:
+                jax.jit(lambda x: x + 3)(np.ones(7))
+            return super().step(state, pictures, ids)
+
+    _, history = run(tmp_path / "changing", Changing(), replace(CONFIG, steps=8))
+    assert history.recompilations == 1
+
+
+def test_the_status_tells_where_a_run_stands(whole):
+    status = json.loads((whole[0] / "status.json").read_text())
+    assert status["state"] == "training"
+    assert (status["step"], status["steps"], status["eta_seconds"]) == (23, 23, 0)
+    assert status["metrics"].keys() == {"reward/solver", "check/well_formed"}
+    assert list((whole[0] / "tensorboard").glob("events.*"))

@@ -1,0 +1,92 @@
+"""A run from random weights to a folder that opens, also when it was stopped on the way."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from asg_jax.errors import UserError
+from asg_jax.models.registry import open_model
+from asg_jax.train.main import main
+from asg_jax.train.pretrain import lessons as data
+from asg_jax.train.pretrain import run
+from asg_jax.train.pretrain.settings import Lane, PretrainSettings
+
+SMALL = PretrainSettings(
+    scenes=20,
+    prompts=4,
+    draws=2,
+    steps=4,
+    autoencoder_steps=4,
+    autoencoder_batch=2,
+    warmup=1,
+    checkpoint_every=2,
+)
+FEW = (
+    Lane((("answer", 1.0),), pictures=1, contexts=2, texts=2, length=24),
+    Lane((("rewrite", 1.0),), pictures=0, contexts=2, texts=1, length=64),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_lanes():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "LANES", FEW)
+        patch.setattr(run, "LANES", FEW)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    return run.pretrain(SMALL, tmp_path_factory.mktemp("whole"))
+
+
+def weights(folder: Path) -> dict[str, np.ndarray]:
+    return load_file(folder / "ema.safetensors") | load_file(folder / "ae.safetensors")
+
+
+def test_the_result_opens_and_has_learned(whole):
+    model = open_model(str(whole), "float32")
+    ids = model.processor.ids("how many circles are there?")
+    assert model.processor.text(ids) == "how many circles are there?"
+    log = [json.loads(line) for line in (whole.parent / "metrics.jsonl").read_text().splitlines()]
+    assert [line["phase"] for line in log] == ["autoencoder", "joint"]
+    assert {"answer", "rewrite", "drawing"} <= set(log[-1])
+    assert sum(file.stat().st_size for file in whole.iterdir()) <= 6_000_000
+    assert json.loads((whole / "pretraining.json").read_text())["settings"]["scenes"] == 20
+
+
+@pytest.mark.parametrize("phase", ["autoencoder", "joint"])
+def test_a_stopped_run_ends_with_the_same_weights(whole, tmp_path, monkeypatch, phase):
+    name = {"autoencoder": "pixels", "joint": "lessons"}[phase]
+    real = getattr(run, name)
+
+    def stop(*arguments):
+        if arguments[-1] == 3:
+            raise RuntimeError("stopped")
+        return real(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="stopped"):
+        patch.setattr(run, name, stop)
+        run.pretrain(SMALL, tmp_path)
+    again = weights(run.pretrain(SMALL, tmp_path))
+    for key, value in weights(whole).items():
+        np.testing.assert_array_equal(again[key], value, key)
+
+
+def test_a_folder_of_another_run_is_refused(whole):
+    with pytest.raises(UserError, match="another value of rate"):
+        run.pretrain(replace(SMALL, rate=1e-3), whole.parent)
+
+
+def test_an_unknown_size_is_named(tmp_path):
+    with pytest.raises(UserError, match="bagel-tiny"):
+        run.pretrain(replace(SMALL, size="bagel-huge"), tmp_path)
+
+
+def test_a_misspelt_field_is_one_line(capsys, tmp_path):
+    assert main(["pretrain", "--config.ratee=1", f"--workdir={tmp_path}"]) == 2
+    assert "ratee" in capsys.readouterr().err

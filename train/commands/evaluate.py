@@ -1,0 +1,73 @@
+"""Measure how well a model answers and draws, on rendered scenes with an exact judge."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+
+from absl import flags
+
+from asg_jax.backbone import Params
+from asg_jax.errors import UserError
+from asg_jax.models.registry import open_model
+from asg_jax.train.evaluate.figure import figure, sheet
+from asg_jax.train.evaluate.judges import evaluate
+from asg_jax.train.evaluate.report import document, lines, tables
+from asg_jax.train.evaluate.settings import EvalSettings
+from asg_jax.train.evolve.typed import build
+from asg_jax.train.flags import define_config, parse
+
+USAGE = "usage: asg-jax evaluate --model=MODEL [--against=MODEL] [--out=FOLDER] [--noheadroom]"
+
+
+def define() -> flags.FlagValues:
+    """The command's flags."""
+    f = flags.FlagValues()
+    flags.DEFINE_string("model", None, "Folder or shipped model.", f, required=True)
+    flags.DEFINE_string("against", None, "Another, whose scores are subtracted.", f)
+    flags.DEFINE_string("out", None, "Folder for scores.json and scores.png.", f)
+    flags.DEFINE_boolean("headroom", True, "Measure votes and the best of several pictures.", f)
+    define_config(f, "bagel_tiny")
+    return f
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command."""
+    f = define()
+    if parse(f, argv, USAGE) is None:
+        return
+    if "eval" not in f.config:
+        raise UserError("the config has no section 'eval'; take one that has, as bagel_tiny.")
+    settings = build(EvalSettings, f.config.eval.to_dict(), "config.eval")
+    names = [f.model, f.against] if f.against else [f.model]
+    if f.against == f.model:
+        raise UserError("--model and --against name the same model; name two.")
+    out = _folder(f.out) if f.out else None
+    models = {name: open_model(name) for name in names}
+    scores, sheets = {}, {}
+    for name, model in models.items():
+        start, params = perf_counter(), Params(model.base)
+        roles = {"solver": params, "generator": params}
+        scores[name] = evaluate(model, roles, settings, f.headroom)
+        print(f"judged {name} in {perf_counter() - start:.0f} s", flush=True)
+        if out is not None:
+            sheets[name] = sheet(model, params, settings)
+    columns = tables(scores)
+    print("\n".join(lines(scores, columns)))
+    if out is not None:
+        report = document(asdict(settings), scores, columns)
+        (out / "scores.json").write_text(json.dumps(report) + "\n")
+        figure({name: columns[name] for name in scores}, sheets).savefig(out / "scores.png")
+        print(f"wrote {out / 'scores.json'} and {out / 'scores.png'}")
+
+
+def _folder(name: str) -> Path:
+    path = Path(name).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be made ({error}); choose another folder.") from error
+    return path

@@ -1,0 +1,70 @@
+"""Signs that a run found a way round its rewards instead of learning."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from asg_jax.train.data.scenes import CELLS, COLORS
+from asg_jax.train.evaluate.detector import detect
+from asg_jax.train.evaluate.prompts import Prompt
+
+GROUPS = ("check/", "kl/")  # of metrics in which such signs show
+TENTH = 10  # the first and the last tenth of a run are compared
+
+
+def trends(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means of metrics over the first and the last tenth of the steps that reported them.
+
+    Args:
+      lines: metrics of all steps, in order.
+    """
+    names = dict.fromkeys(name for line in lines for name in line if name.startswith(GROUPS))
+    found = {}
+    for name in names:
+        values = [line[name] for line in lines if line.get(name) is not None]
+        count = -(-len(values) // TENTH)
+        if values:
+            first, last = np.mean(values[:count]), np.mean(values[-count:])
+            found[name.removeprefix("check/")] = {"first": float(first), "last": float(last)}
+    return found
+
+
+def drawn_shares(
+    prompts: Sequence[Prompt], pictures: Mapping[str, UInt8[np.ndarray, "N 32 32 3"]]
+) -> dict[str, Any]:
+    """Which colours and how many items pictures show, next to what their prompts ask for.
+
+    A model that paints what is easy shows some colours and counts more often than asked.
+
+    Args:
+      prompts: that were drawn.
+      pictures: of every prompt, by the name of the model.
+
+    Returns:
+      Shares by colour where a colour is asked for, by colour where it is left open, and by count.
+    """
+    open_colors = np.array([prompt.caption.picks[0].color is None for prompt in prompts])
+    asked = [[pick.color for pick in prompt.caption.picks] for prompt in prompts]
+    views = {"asked": asked} | {
+        name: [[item.color for item in shown.items] for shown in detect(drawn)]
+        for name, drawn in pictures.items()
+    }
+    colors = lambda lists, chosen: _shares(
+        [color for n in np.flatnonzero(chosen) for color in lists[n]], COLORS
+    )
+    return {
+        "colors": {name: colors(lists, ~open_colors) for name, lists in views.items()},
+        "open_colors": {n: colors(v, open_colors) for n, v in views.items() if n != "asked"},
+        "counts": {n: _shares(list(map(len, v)), range(len(CELLS) + 1)) for n, v in views.items()},
+    }
+
+
+def _shares(values: Sequence[Any], options: Iterable[Any]) -> dict[str, float]:
+    """How often each option occurs among the values."""
+    counts = Counter(values)
+    return {str(option): counts[option] / max(1, len(values)) for option in options}

@@ -1,0 +1,91 @@
+"""Several processes as one run: joining them, and small facts that all of them must know."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jaxtyping import Shaped
+
+from asg_jax.errors import UserError
+from asg_jax.methods.base import Kept
+
+# What launchers tell each process; JAX finds the rest by itself.
+COUNTS = ("JAX_NUM_PROCESSES", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+HOSTS = ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES")
+
+
+def connect(
+    coordinator: str | None = None, processes: int | None = None, process: int | None = None
+) -> None:
+    """Joins the other processes of the run, if the arguments or the launcher name any.
+
+    Args:
+      coordinator: address "host:port" of process 0.
+      processes: how many there are.
+      process: which one this is.
+
+    Raises:
+      UserError: some of the three are given and others are missing.
+    """
+    given = (coordinator, processes, process)
+    if None not in given:
+        jax.distributed.initialize(coordinator, processes, process)
+    elif given != (None, None, None):
+        raise UserError("--coordinator, --processes and --process belong together; give all three.")
+    elif is_one_of_several():
+        jax.distributed.initialize()
+
+
+def is_one_of_several() -> bool:
+    """Whether a launcher started more than one process."""
+    counts = (int(os.environ.get(name) or 1) for name in COUNTS)
+    hosts = ("," in os.environ.get(name, "") for name in HOSTS)
+    return any(count > 1 for count in counts) or any(hosts)
+
+
+def leads() -> bool:
+    """Whether this process writes the files of the run."""
+    return jax.process_index() == 0
+
+
+def wait(name: str) -> None:
+    """Waits until every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def gather(row: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "processes ..."]:
+    """One array of every process, of one shape, in the order of the processes."""
+    if jax.process_count() == 1:
+        return np.asarray(row)[None]
+    return np.asarray(multihost_utils.process_allgather(row))
+
+
+def agree(flag: bool) -> bool:
+    """Whether the flag is set in any process."""
+    return bool(gather(np.array(flag)).any())
+
+
+def gather_kept(kept: Sequence[Kept]) -> list[Kept]:
+    """The pictures of all processes, which are of one size; a process may have none."""
+    if jax.process_count() == 1:
+        return list(kept)
+    size = kept[0].pixels.shape[:2] if kept else (0, 0)
+    facts = gather(np.array([len(kept), *size], np.int32))
+    most, height, width = facts.max(0).tolist()
+    if most == 0:
+        return []
+    pixels = np.zeros((most, height, width, 3), np.uint8)
+    rewards = np.zeros(most, np.float32)
+    for n, one in enumerate(kept):
+        pixels[n], rewards[n] = one.pixels, one.reward
+    rows = zip(facts[:, 0].tolist(), gather(pixels), gather(rewards).tolist(), strict=True)
+    return [
+        Kept(drawn, reward)
+        for count, all_drawn, all_rewards in rows
+        for drawn, reward in zip(all_drawn[:count], all_rewards[:count], strict=True)
+    ]

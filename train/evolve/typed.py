@@ -1,0 +1,106 @@
+"""Values of a config file as frozen dataclasses, checked by their annotations."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from asg_jax.errors import UserError
+
+T = TypeVar("T")
+
+
+def build(kind: type[T], values: Mapping[str, Any], path: str = "config") -> T:
+    """A dataclass of these values; fields that are left out keep their defaults.
+
+    Args:
+      kind: the dataclass.
+      values: by field name; mappings where a field is a dataclass itself.
+      path: how the values are called in errors.
+
+    Raises:
+      UserError: a name is unknown, a needed one is missing, or a value is of another type.
+    """
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, kind))}
+    for name in values:
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1, cutoff=0)[0]
+            raise UserError(f"{path}.{name} is no setting; the nearest is {path}.{near}.")
+    for name, field in fields.items():
+        needed = field.default is field.default_factory is dataclasses.MISSING
+        if needed and name not in values:
+            raise UserError(f"{path}.{name} is missing; give it a value.")
+    return kind(**{k: _convert(hints[k], v, f"{path}.{k}") for k, v in values.items()})
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return build(typing.cast(type, hint), value, path)
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _first(options, value, path)
+    if origin is typing.Literal and value in options:
+        return value
+    if origin is tuple and isinstance(value, list | tuple):
+        same = len(options) == 2 and options[1] is Ellipsis
+        kinds = options[:1] * len(value) if same else options
+        if len(kinds) == len(value):
+            pairs = zip(kinds, value, strict=True)
+            return tuple(_convert(kind, v, f"{path}[{n}]") for n, (kind, v) in enumerate(pairs))
+    if hint is float and type(value) is int:
+        return float(value)
+    if hint is type(None) and value is None or type(value) is hint:
+        return value
+    expected = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+    raise UserError(f"{path} is {value!r}; it must be of type {expected}.")
+
+
+def _first(options: tuple[Any, ...], value: Any, path: str) -> Any:
+    """The value as the first of several types that it fits."""
+    for option in options[:-1]:
+        try:
+            return _convert(option, value, path)
+        except UserError:
+            continue
+    return _convert(options[-1], value, path)
+
+
+def as_config(settings: Any) -> ConfigDict:
+    """A dataclass as what a config file returns: flags can change every field."""
+    config, hints = ConfigDict(), typing.get_type_hints(type(settings))
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            value = as_config(value)
+        elif value is None:  # a flag's type comes from the value that it changes
+            value = placeholder(typing.get_args(hints[field.name])[0])
+        config[field.name] = value
+    return config
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses as dicts and tuples as lists, as JSON holds them."""
+    if dataclasses.is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = flat(value, f"{path}{name}.") if isinstance(value, Mapping) else {}
+        found |= inner or {f"{path}{name}": value}
+    return found

@@ -1,0 +1,1 @@
+"""Supervised pre-training of a small model on rendered scenes, through the backbone protocol."""

@@ -1,0 +1,114 @@
+"""Pre-training from random weights to an official folder: first the autoencoder, then the rest."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import jax
+from jaxtyping import Array
+
+from asg_jax.backbone import Backbone, Params, Processor, PyTree
+from asg_jax.errors import UserError
+from asg_jax.models.registry import Family, small_family
+from asg_jax.train.data.grammar import vocabulary
+from asg_jax.train.pretrain.lessons import Lessons, lessons, pixels
+from asg_jax.train.pretrain.losses import drawing_loss, text_loss
+from asg_jax.train.pretrain.optimizer import optimizer
+from asg_jax.train.pretrain.phase import Phase, run_phase
+from asg_jax.train.pretrain.settings import LANES, PretrainSettings
+
+STORED = "bfloat16"  # of the weights in the exported folder
+
+
+def pretrain(settings: PretrainSettings, workdir: Path) -> Path:
+    """Pre-trains a model, or goes on where an earlier run in the same folder was stopped.
+
+    Args:
+      settings: of the run.
+      workdir: takes checkpoints, the log and, in its sub-folder `model`, the result.
+
+    Returns:
+      The folder of the result, in the official layout of the model's family.
+
+    Raises:
+      UserError: the size is unknown, or the folder belongs to a run with other settings.
+    """
+    family = small_family(settings.size)
+    _claim(workdir, settings)
+    folder, begin = workdir / "model", time.monotonic()
+    folder.mkdir(exist_ok=True)
+    family.create(settings.size, folder, vocabulary())
+    backbone, processor = family.open(folder, "float32")
+    base = jax.jit(backbone.init_base)(jax.random.key(settings.seed))
+    frozen = {family.autoencoder: base.pop(family.autoencoder)}
+    phase = autoencoder_phase(settings, family, backbone)
+    frozen = run_phase(phase, frozen, base, workdir)
+    base = run_phase(joint_phase(settings, backbone, processor), base, frozen, workdir)
+    cast = lambda leaf, like: leaf.astype(like.dtype)
+    stored = jax.tree.map(cast, base | frozen, backbone.abstract_base(STORED))
+    family.export(folder, backbone, stored, None)
+    facts = {"settings": asdict(settings), "seconds": round(time.monotonic() - begin)}
+    (folder / "pretraining.json").write_text(json.dumps(facts, indent=1) + "\n")
+    return folder
+
+
+def autoencoder_phase(settings: PretrainSettings, family: Family, backbone: Backbone) -> Phase:
+    """Learns to encode pictures and to decode them."""
+
+    def loss(trained: PyTree, rest: PyTree, batch: Array, key: Array):
+        value = family.autoencoder_loss(backbone, rest | trained, batch, key, settings.kl)
+        return value, {"autoencoder": value}
+
+    return Phase(
+        name="autoencoder",
+        steps=settings.autoencoder_steps,
+        seed=settings.seed,
+        batch=partial(pixels, settings),
+        loss=loss,
+        optimizer=optimizer(settings.autoencoder_rate, settings.autoencoder_steps, settings.warmup),
+        checkpoint_every=settings.checkpoint_every,
+    )
+
+
+def joint_phase(settings: PretrainSettings, backbone: Backbone, processor: Processor) -> Phase:
+    """Learns all texts and to draw, with the autoencoder as it is."""
+
+    def loss(trained: PyTree, rest: PyTree, batch: Lessons, key: Array):
+        params = Params(trained | rest)
+        parts: dict[str, Array] = {
+            "+".join(task for task, _ in lane.tasks): text_loss(backbone, params, lesson)
+            for lane, lesson in zip(LANES, batch.texts, strict=True)
+        }
+        drawing = drawing_loss(backbone, params, batch.drawing, key, settings.draws, settings.shift)
+        return sum(parts.values()) + settings.drawing * drawing, parts | {"drawing": drawing}
+
+    return Phase(
+        name="joint",
+        steps=settings.steps,
+        seed=settings.seed,
+        batch=lambda n: lessons(settings, processor, n),
+        loss=loss,
+        optimizer=optimizer(settings.rate, settings.steps, settings.warmup),
+        checkpoint_every=settings.checkpoint_every,
+    )
+
+
+def _claim(workdir: Path, settings: PretrainSettings) -> None:
+    """Marks a folder as this run's, or finds that it is."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    mine, file = json.loads(json.dumps(asdict(settings))), workdir / "settings.json"
+    if not file.exists():
+        file.write_text(json.dumps(mine, indent=1) + "\n")
+        return
+    other: Mapping[str, object] = json.loads(file.read_text())
+    changed = [name for name in mine if mine[name] != other.get(name)]
+    if changed:
+        raise UserError(
+            f"{workdir} holds a run with another value of {', '.join(changed)}; choose another "
+            "--workdir or remove it."
+        )
