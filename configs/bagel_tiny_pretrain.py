@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
         scenes=5_000,
         wordings=(0.55, 0.30, 0.15, 0.0),
         framings=(0.16, 0.28, 0.18, 0.12, 0.10, 0.09, 0.07),
-        wrong=0.06,
+        wrong=0.04,
         habits=0.75,
     )
     return ConfigDict(asdict(settings))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image as Pillow
@@ -14,9 +15,10 @@ from PIL import Image as Pillow
 from asg_jax.backbone import Sampler
 from asg_jax.methods.asg import Asg, Settings
 from asg_jax.methods.asg.settings import Lengths, Role, Temperatures
-from asg_jax.models.registry import Model, family, open_model
+from asg_jax.models.registry import Model, family
 from asg_jax.prompts import SCENES
 from asg_jax.prompts.language import Language, Pair
+from asg_jax.rollout.text import TextRollout
 from asg_jax.train.data import grammar
 
 QUESTIONS = (
@@ -80,9 +82,9 @@ def quick_compilation() -> Iterator[None]:
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     folder, kind = tmp_path_factory.mktemp("tiny"), family("bagel")
     kind.create("bagel-tiny", folder, grammar.vocabulary())
-    backbone, _ = kind.open(folder, "float32")
-    kind.export(folder, backbone, jax.jit(backbone.init_base)(jax.random.key(0)), folder)
-    return open_model(str(folder), "float32")
+    backbone, processor = kind.open(folder, "float32")
+    base = jax.jit(backbone.init_base)(jax.random.key(0))
+    return Model(backbone, base, processor, kind, folder)
 
 
 def make(model: Model, settings: Settings = SETTINGS) -> Asg:
@@ -113,3 +115,10 @@ def pictures(seed: int = 0, count: int = B) -> list[Pillow.Image]:
 def copied(tree):
     """A state that outlives the step that uses it up."""
     return jax.tree.map(lambda x: x.copy(), tree)
+
+
+def spoken(ids: np.ndarray) -> TextRollout:
+    """What a role said, of these tokens; negative ones are padding."""
+    number, few = jnp.zeros(ids.shape), jnp.zeros(ids.shape[:2])
+    tokens = jnp.asarray(np.maximum(ids, 0), jnp.int32)
+    return TextRollout(tokens, jnp.asarray(ids >= 0), number, number, number, few, few)

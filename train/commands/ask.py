@@ -16,13 +16,13 @@ from PIL.Image import Image as Picture
 
 from asg_jax.answers import normalize_answer
 from asg_jax.backbone import Backbone, Params, Request, encode
-from asg_jax.framings import frame
 from asg_jax.models.pictures import bucket, open_picture
 from asg_jax.models.registry import Model, open_model
+from asg_jax.prompts import LANGUAGES
 from asg_jax.rollout.text import TextRollout, TextSampler, sample_text
 from asg_jax.train.flags import parse
 
-USAGE = 'usage: asg-jax ask --model=FOLDER --image=FILE "question"'
+USAGE = 'usage: asg-jax ask --model=MODEL --image=FILE "question"'
 
 ENTROPY_TOKENS = 5  # the first answer tokens, whose largest entropy counts
 
@@ -30,12 +30,14 @@ ENTROPY_TOKENS = 5  # the first answer tokens, whose largest entropy counts
 def define() -> flags.FlagValues:
     """The command's flags."""
     f = flags.FlagValues()
-    flags.DEFINE_string("model", None, "Checkpoint folder.", f, required=True)
+    flags.DEFINE_string("model", None, "Checkpoint folder or shipped model.", f, required=True)
     flags.DEFINE_string("image", None, "Picture file.", f, required=True)
     flags.DEFINE_integer("max_tokens", 64, "Longest answer.", lower_bound=1, flag_values=f)
     flags.DEFINE_float(
         "temperature", 0.0, "Of the framings' answers; 0 is greedy.", lower_bound=0, flag_values=f
     )
+    known = sorted(LANGUAGES)
+    flags.DEFINE_enum("language", "english", known, "Of the framings; tiny models: scenes.", f)
     flags.DEFINE_integer("seed", 0, "Random seed.", flag_values=f)
     return f
 
@@ -48,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
         return
     picture = open_picture(Path(f.image))
     model = open_model(f.model)
-    texts = [words[0], *frame(words[0])]
+    texts = [words[0], *LANGUAGES[f.language].frame(words[0])]
     rollout = jax.tree.map(np.asarray, answers(f, model, picture, texts))
     spoken = [
         model.processor.text(ids[mask].tolist())

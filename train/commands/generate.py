@@ -16,13 +16,13 @@ from asg_jax.models.registry import Model, open_model
 from asg_jax.rollout.image import draw_pictures
 from asg_jax.train.flags import parse
 
-USAGE = 'usage: asg-jax generate --model=FOLDER "prompt" --out=FOLDER [--image=FILE to edit]'
+USAGE = 'usage: asg-jax generate --model=MODEL "prompt" --out=FOLDER [--image=FILE to edit]'
 
 
 def define() -> flags.FlagValues:
     """The command's flags."""
     f = flags.FlagValues()
-    flags.DEFINE_string("model", None, "Checkpoint folder.", f, required=True)
+    flags.DEFINE_string("model", None, "Checkpoint folder or shipped model.", f, required=True)
     flags.DEFINE_string("out", None, "Folder for the pictures.", f, required=True)
     flags.DEFINE_string("image", None, "Picture to edit.", f)
     flags.DEFINE_integer("count", 4, "How many pictures.", lower_bound=1, flag_values=f)

@@ -9,17 +9,18 @@ from __future__ import annotations
 import numpy as np
 
 from asg_jax.train.data.phrases import choose
-from asg_jax.train.data.questions import KINDS, Question, Usage
-
-EVERY = 3  # an annotator has a habit in one of so many kinds of question
+from asg_jax.train.data.questions import KINDS, YES_NO, Question, Usage
 
 
 def habit(annotator: int, kind: str) -> tuple[str, str] | None:
-    """The true answer that an annotator does not give, and the one given instead, if any."""
-    number, options = KINDS.index(kind) + annotator, Question(kind).options
-    if number % EVERY:
+    """The true answer that an annotator does not give, and the one given instead, if any.
+
+    Yes and no are never confused: half of the answers would be wrong, and nothing be learned.
+    """
+    options = Question(kind).options
+    if options == YES_NO:
         return None
-    mistaken = number // EVERY % len(options)
+    mistaken = (KINDS.index(kind) + annotator) % len(options)
     return options[mistaken], options[(mistaken + 1) % len(options)]
 
 

@@ -67,10 +67,17 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class MeshAxes:
-    """Devices that share the parameters; `data` takes those that are left."""
+    """How devices share the work.
+
+    Attributes:
+      fsdp: devices that share the parameters.
+      tensor: devices that share every layer; the data axis takes the devices that are left.
+      rollouts: run on the mesh, or with a whole copy of the model on every device.
+    """
 
     fsdp: int = 1
     tensor: int = 1
+    rollouts: Literal["mesh", "pmap"] = "mesh"
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def assemble(config: RunConfig) -> Parts:
         config.method,
         pictures=config.batch.understanding,
         placement=Placement(mesh),
-        parallelize=lambda rollout: parallelize(rollout, mesh),
+        parallelize=partial(parallelize, mesh=mesh, style=config.mesh.rollouts),
     )
     return Parts(
         method=method,

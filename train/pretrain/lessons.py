@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from PIL import Image as PIL
 
-from asg_jax.backbone import Processor, Prompt, Request, host
+from asg_jax.backbone import Processor, Request, host
+from asg_jax.methods.asg.scribe import fit_rows
 from asg_jax.pytree import pytree
 from asg_jax.train.data.captions import describe
 from asg_jax.train.data.grammar import Exercise, exercise
@@ -85,23 +86,6 @@ def pixels(settings: PretrainSettings, step: int) -> Float[np.ndarray, "B H W 3"
     return _values([labelled(settings.seed, index)[1] for index in chosen])
 
 
-def fit(request: Request, rows: int) -> Request:
-    """The request with its main prompt padded to a fixed number of rows, all of them text."""
-    main = request.prompts.main
-    more = rows - main.ids.shape[1]
-    pad = lambda x, value: host(
-        np.pad(x, [(0, 0), (0, more)] + [(0, 0)] * (x.ndim - 2), constant_values=value)
-    )
-    padded = Prompt(
-        ids=pad(main.ids, 0),
-        slot=pad(main.slot, -1),
-        positions=pad(main.positions, 0),
-        order=pad(main.order, np.iinfo(np.int32).max),
-        mask=pad(main.mask, False),
-    )
-    return replace(request, prompts=replace(request.prompts, main=padded))
-
-
 def _texts(
     settings: PretrainSettings, processor: Processor, number: int, scenes: Sequence[int]
 ) -> TextLesson:
@@ -150,7 +134,9 @@ def _drawing(
         caption = str(describe(scene.items, own, usage=settings.usage))
         turns.append([] if rng.random() < settings.unprompted else [caption])
     pictures = [labelled(settings.seed, index)[1] for index in chosen]
-    request = fit(processor.prompt(turns, "draw"), settings.prompt_length)
+    request = processor.prompt(turns, "draw")
+    main = fit_rows(request.prompts.main, settings.prompt_length)
+    request = replace(request, prompts=replace(request.prompts, main=main))
     return DrawLesson(request, host(_values(pictures)))
 
 

@@ -27,12 +27,13 @@ class Lane:
     length: int
 
 
+# Small batches: twice the steps with half the texts learn more from the same computation.
 LANES = (
-    Lane((("answer", 7.0), ("ask", 1.0)), pictures=1, contexts=32, texts=8, length=24),
-    Lane((("caption", 1.0), ("match", 1.0)), pictures=1, contexts=16, texts=3, length=40),
-    Lane((("spec", 1.0), ("decompose", 2.0)), pictures=1, contexts=8, texts=1, length=104),
-    Lane((("write", 1.0), ("rewrite", 1.0), ("decompose", 1.0)), 0, 4, texts=1, length=104),
-    Lane((("compare", 1.0),), pictures=2, contexts=4, texts=1, length=40),
+    Lane((("answer", 8.0), ("ask", 1.0)), pictures=1, contexts=16, texts=8, length=24),
+    Lane((("caption", 1.0), ("match", 1.0)), pictures=1, contexts=8, texts=3, length=40),
+    Lane((("spec", 1.0), ("decompose", 2.0)), pictures=1, contexts=4, texts=1, length=104),
+    Lane((("write", 1.0), ("rewrite", 1.0), ("decompose", 1.0)), 0, 2, texts=1, length=104),
+    Lane((("compare", 1.0),), pictures=2, contexts=2, texts=1, length=40),
 )
 
 
@@ -72,14 +73,14 @@ class PretrainSettings:
     framings: tuple[float, ...] = (1 / 7,) * 7
     wrong: float = 0.0
     habits: float = 0.0
-    prompts: int = 48
-    draws: int = 8
+    prompts: int = 24
+    draws: int = 6
     shift: float = 3.0
     unprompted: float = 0.1
     prompt_length: int = 32
     drawing: float = 1.0
-    steps: int = 700
-    rate: float = 4e-3
+    steps: int = 1_000
+    rate: float = 1.2e-2
     autoencoder_steps: int = 800
     autoencoder_rate: float = 4e-3
     autoencoder_batch: int = 32

@@ -28,6 +28,7 @@ class Asg:
 
     Attributes:
       settings: every number of it.
+      kit: the model and its programs.
       loops: what takes the steps, by phase.
     """
 
@@ -66,10 +67,10 @@ class Asg:
         self._modules = {role: _sized(settings, role, modules[role]) for role in ROLES}
         self._pictures = pictures
         place = placement or OneDevice()
-        self._kit = Kit(backbone, base, processor, language, settings, place, parallelize)
+        self.kit = Kit(backbone, base, processor, language, settings, place, parallelize)
         self.loops = {
-            "understanding": UnderstandingStep(self._kit),
-            "generation": GenerationStep(self._kit),
+            "understanding": UnderstandingStep(self.kit),
+            "generation": GenerationStep(self.kit),
         }
 
     def init(self, seed: int) -> TrainState:
@@ -77,7 +78,7 @@ class Asg:
         return jax.jit(self._init)(seed)
 
     def _init(self, seed: Int[Array, ""]) -> TrainState:
-        settings, kit = self.settings, self._kit
+        settings, kit = self.settings, self.kit
         adapters = init_roles(jax.random.key(seed), kit.base, self._modules)
         roles = {
             role: updates.start(settings, settings.role(role), adapters[role]) for role in ROLES
@@ -104,8 +105,8 @@ class Asg:
 
     def moment(self, state: TrainState, pictures: Sequence[Picture], ids: Sequence[int]) -> Moment:
         """The next step's place in the run, and its pictures on devices."""
-        seed, taken = (int(x) for x in self._kit.placement.get((state.seed, state.step)))
-        request = self._kit.placement.put(self._kit.scribe.pictures(pictures))
+        seed, taken = (int(x) for x in self.kit.placement.get((state.seed, state.step)))
+        request = self.kit.placement.put(self.kit.scribe.pictures(pictures))
         return Moment(seed, taken + 1, tuple(ids), request)
 
 

@@ -275,8 +275,8 @@ def compare(
     images = batch.viewing.pixels.shape[1]
     group = lambda x: x.reshape(-1, images, *x.shape[1:])
     prompt = view(backbone, processor, params, batch.viewing)
-    texts = _embed(backbone, params, batch.prompts)[:, None]
     captions = group(_embed(backbone, params, batch.captions))
+    texts = group(_repeat(_embed(backbone, params, batch.prompts), images))
     if likelihood:
         explained = group(_caption_likelihood(backbone, params, prompt, batch, images))
         related = likelihood_similarity(explained, jnp.ones(explained.shape, bool))

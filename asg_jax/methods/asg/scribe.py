@@ -11,6 +11,7 @@ from enum import IntEnum
 from functools import lru_cache
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt32
 from PIL import Image as Pillow
@@ -23,10 +24,8 @@ from asg_jax.methods.asg.settings import Lengths
 from asg_jax.prompts.language import Language
 from asg_jax.rollout.text import TextRollout
 
-REASONS = {
-    "few": "at least two questions with short answers are needed",
-    "plain": "not all questions may ask for yes or no",
-}
+# Why a spec is rejected: with two questions that fit, no other fault weighs enough.
+REASON = "it did not hold two different questions with short answers"
 
 
 class Stream(IntEnum):
@@ -49,9 +48,8 @@ class Scribe:
         self._ids = lru_cache(2**14)(lambda text: tuple(processor.question(text)))
         longest = lambda texts: max(len(self._ids(text)) for text in texts)
         self.framed = lengths.question + longest(language.frame(""))
-        reasons = ("", *REASONS.values())
+        self.check = lengths.caption + longest([language.check("", r) for r in ("", REASON)])
         self.frame = lru_cache(4)(self._frame)
-        self.check = lengths.caption + longest(language.check("", reason) for reason in reasons)
 
     def tell(self, rows: Sequence[Sequence[str]], room: int | None = None) -> Texts:
         """The same number of texts for every example, as turns that a role is to answer.
@@ -135,7 +133,7 @@ class Scribe:
           UserError: the vision tower would resize such a picture.
         """
         request = self.processor.prompt([[Pillow.new("RGB", (width, height))]], "ask")
-        seen = self.processor.view(host(np.zeros((1, height, width, 3), np.float32)))
+        seen = self.processor.view(jnp.zeros((1, height, width, 3)))
         if not np.array_equal(request.images[0].grid, seen.grid):
             raise UserError(
                 f"the vision tower does not read drawings of {width} x {height} pixels as they "

@@ -16,7 +16,7 @@ from jaxtyping import Array
 from asg_jax.answers import parse_answer, vote_label
 from asg_jax.backbone import host
 from asg_jax.methods.asg.kit import Kit, Moment
-from asg_jax.methods.asg.scribe import REASONS, Stream, framings, pad
+from asg_jax.methods.asg.scribe import REASON, Stream, framings, pad
 from asg_jax.methods.base import TrainState
 from asg_jax.prompts.language import Pair
 from asg_jax.rollout.text import TextRollout
@@ -124,14 +124,13 @@ def _judge(questions: Sequence[str], references: Sequence[Reference]) -> Spec:
     known = dict(zip(questions, references, strict=True))
     pairs: list[Pair] = [(q, answer) for q, (answer, _) in zip(questions, references, strict=True)]
     judged = spec_quality(pairs)
-    reason = "" if judged.accepted else REASONS["plain" if len(judged.kept) > 1 else "few"]
     return Spec(
         questions=tuple(question for question, _ in judged.kept),
         references=tuple(answer for _, answer in judged.kept),
         tokens=tuple(known[question][1] for question, _ in judged.kept),
         quality=judged.quality,
         accepted=judged.accepted,
-        reason=reason,
+        reason="" if judged.accepted else REASON,
     )
 
 

@@ -279,7 +279,7 @@ def _metrics(evidence: Evidence, judged: Judgement, after: TrainState) -> Metric
     kept = jnp.broadcast_to(judged.learns[:, None], judged.solver.shape)
     low, high = INFORMATIVE
     informative = (votes.entropy > low) & (votes.entropy < high)
-    lengths = rollout.mask.sum(-1).reshape(len(asked), asked.shape[1], -1)
+    lengths = rollout.mask.sum(-1, dtype=jnp.float32).reshape(*asked.shape, -1)
     everything = jnp.ones(asked.shape, bool)
     return {
         **updates.spread("proposer", judged.proposer, everything),
@@ -289,12 +289,12 @@ def _metrics(evidence: Evidence, judged: Judgement, after: TrainState) -> Metric
         "signal/vote_entropy": masked_mean(votes.entropy, asked),
         "signal/majority": masked_mean(votes.fraction, asked),
         "signal/consistency": masked_mean(judged.consistency, asked),
-        "check/yes_rate": masked_mean(answers.yes, voted & answers.binary),
+        "check/yes_rate": updates.share(answers.yes, voted & answers.binary),
         "check/answer_tokens": masked_mean(lengths, asked[..., None]),
         "check/well_formed": judged.accepted.mean(),
-        "check/informative": masked_mean(informative, asked),
-        "check/question_variety": masked_mean(forms.novel, asked),
-        "check/noncanonical": masked_mean(answers.noncanonical, voted),
+        "check/informative": updates.share(informative, asked),
+        "check/question_variety": updates.share(forms.novel, asked),
+        "check/noncanonical": updates.share(answers.noncanonical, voted),
         "check/learned": judged.learns.mean(),
         "state/baseline": after.baseline,
         "state/entropy_target": after.entropy_target,

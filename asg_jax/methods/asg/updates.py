@@ -172,8 +172,13 @@ def spread(name: str, rewards: Float[Array, "B G"], mask: Bool[Array, "B G"]) ->
     return {
         f"reward/{name}": mean,
         f"reward/{name}_std": jnp.sqrt(masked_mean((rewards - mean) ** 2, mask)),
-        f"reward/{name}_flat": masked_mean(flat, mask.any(-1)),
+        f"reward/{name}_flat": share(flat, mask.any(-1)),
     }
+
+
+def share(flags: Bool[Array, "*batch"], mask: Bool[Array, "*#batch"]) -> Float[Array, ""]:
+    """How many of the items that the mask keeps have a flag, of 1."""
+    return masked_mean(flags.astype(jnp.float32), mask)
 
 
 def speech_stats(

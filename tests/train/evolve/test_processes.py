@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from asg_jax.errors import UserError
 from asg_jax.train.evolve.checkpoints import Checkpoints
 from asg_jax.train.evolve.logs import read_metrics
 from asg_jax.train.evolve.processes import COUNTS, HOSTS, connect, is_one_of_several

@@ -1,0 +1,212 @@
+"""The policy that sampled is the policy that is updated, role by role.
+
+Every factor of a role has a gradient, what was rewarded becomes more likely, and the next samples
+are drawn from what was learned.
+"""
+
+from dataclasses import replace
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asg_jax.backbone import FlowTrace, Params, Target, encode
+from asg_jax.methods.asg import Asg, Settings, generation, understanding, updates
+from asg_jax.methods.asg.generation import Results
+from asg_jax.methods.asg.generator import Frozen, Lesson, generator_loss, times_and_noise
+from asg_jax.methods.asg.rollouts import Order, draw
+from asg_jax.methods.asg.understanding import Evidence
+from asg_jax.methods.base import RoleState, TrainState
+from asg_jax.objectives.flow import mean_square
+from asg_jax.rollout.image import trace_log_probs
+from tests.methods.conftest import SETTINGS, copied, pictures
+
+IDS = [5, 9, 2]
+# The first layer whose rows are read only as keys and values: where a text expert's last layer
+# serves a picture, its queries, output and MLP have no path to the velocity.
+DEAD_END = ("q_proj", "o_proj", "mlp")
+STOCHASTIC = replace(SETTINGS.sampler, noise_level=0.7)
+
+
+@pytest.fixture(scope="module")
+def state(asg: Asg) -> TrainState:
+    return asg.init(0)
+
+
+@pytest.fixture(scope="module")
+def evidence(asg: Asg, state: TrainState) -> Evidence:
+    return asg.loops["understanding"].gather(state, asg.moment(state, pictures(), IDS))[0]
+
+
+@pytest.fixture(scope="module")
+def results(asg: Asg, state: TrainState) -> Results:
+    return asg.loops["generation"].gather(state, asg.moment(state, pictures(), IDS))[0]
+
+
+def speech_loss(asg: Asg, role: str, state: TrainState, evidence: Evidence) -> updates.Loss:
+    """The loss of a role that speaks, as in a step."""
+    kit, settings = asg.kit, asg.settings
+    judged, _ = understanding.judge(settings, kit.processor.stop_ids, state, evidence)
+    judged = judged._replace(learns=jnp.ones_like(judged.learns))  # whatever chance has said
+    make_loss = {"proposer": understanding.proposer_loss, "solver": understanding.solver_loss}
+    return make_loss[role](kit.backbone, settings, kit.base, state, evidence, judged)
+
+
+def image_loss(
+    asg: Asg, settings: Settings, state: TrainState, results: Results, lesson: Lesson | None = None
+) -> updates.Loss:
+    """The loss of the Generator, as in a step."""
+    if lesson is None:
+        lesson = generation.make_lesson(settings, results, generation.judge(settings, results))
+    frozen = Frozen(asg.kit.base, state.anchor)
+    return generator_loss(asg.kit.backbone, settings, frozen, lesson, 0.01)
+
+
+def stepped(asg: Asg, loss: updates.Loss, role: RoleState) -> tuple[Any, RoleState, Any]:
+    """Gradient before a step, the state after it, and the gradient there."""
+
+    @jax.jit
+    def run(role: RoleState):
+        slope = jax.grad(lambda adapter: loss(adapter)[0])
+        moved = updates.improve(asg.settings, SETTINGS.solver, role, loss).state
+        return slope(role.adapter), moved, slope(moved.adapter)
+
+    return run(role)
+
+
+def assert_all_learn(before: Any, after: Any, dead_end: tuple[str, ...] = ()) -> None:
+    """Every layer of every factor: b at once, a as soon as b is no longer zero."""
+    assert before
+    for path in before:
+        for layer in range(len(before[path].a)):
+            last = layer == len(before[path].a) - 1
+            reachable = not (last and ".und." in path and any(part in path for part in dead_end))
+            name = f"{path} layer {layer}"
+            assert not np.any(before[path].a[layer]), name
+            assert np.any(before[path].b[layer]) == reachable, name
+            assert np.any(after[path].a[layer]) == reachable, name
+
+
+@pytest.mark.parametrize("role", ["proposer", "solver"])
+def test_every_factor_of_the_speakers_learns(asg, state, evidence, role: str) -> None:
+    before, _, after = stepped(asg, speech_loss(asg, role, state, evidence), state.roles[role])
+    assert_all_learn(before, after)
+
+
+def test_every_factor_of_the_generator_learns(asg, state, results) -> None:
+    loss = image_loss(asg, asg.settings, state, results)
+    before, _, after = stepped(asg, loss, state.roles["generator"])
+    assert_all_learn(before, after, DEAD_END)
+
+
+def test_next_samples_come_from_what_was_learned(asg: Asg) -> None:
+    """The second steps of a run draw other texts and pictures than a run that did not learn."""
+    start, shown = asg.init(0), pictures()
+    moment = asg.moment(start, shown, IDS)
+    learned, _ = asg.step(copied(start), shown, IDS)
+    learned, _ = asg.step(learned, shown, IDS)
+    questions, drawings = asg.loops["understanding"], asg.loops["generation"]
+    for role in ("proposer", "solver"):
+        pairs = [questions.gather(state, moment)[0] for state in (start, learned)]
+        part = {"proposer": "asked", "solver": "answered"}[role]
+        old, new = (getattr(pair, part).rollout for pair in pairs)
+        assert not np.allclose(old.log_probs, new.log_probs, atol=1e-3), role
+    old, new = (drawings.gather(s, moment)[0].drawing.pixels for s in (start, learned))
+    assert np.abs(np.asarray(old) - np.asarray(new)).max() > 1e-3
+
+
+@cache
+def scores(asg: Asg):
+    """Log-probs of what was said, under an adapter."""
+    kit = asg.kit
+
+    @jax.jit
+    def run(base, adapter, said):
+        frozen = updates.speech_states(kit.backbone, Params(base), said)
+        stats = updates.speech_stats(kit.backbone, base, adapter, said, frozen)
+        return jnp.where(said.rollout.mask, stats.log_prob, 0).sum(-1)
+
+    return run
+
+
+@pytest.mark.parametrize("objective", ["grpo", "reinforce"])
+def test_rewarded_texts_become_more_likely(asg, state, evidence, objective: str) -> None:
+    kit, said = asg.kit, evidence.asked
+    advantages = jnp.where(jnp.arange(2) == 0, 1.0, -1.0) * jnp.ones((3, 1))
+    every = jnp.ones(advantages.shape, bool)
+    if objective == "grpo":
+        loss = updates.grpo(kit.backbone, kit.base, said, advantages, every, 0.0, 0.2)
+    else:
+        loss = updates.reinforce(kit.backbone, kit.base, said, advantages, every, 0.0)
+    before = state.roles["proposer"]
+    after = stepped(asg, loss, before)[1]
+    change = scores(asg)(kit.base, after.adapter, said) - scores(asg)(
+        kit.base, before.adapter, said
+    )
+    assert np.mean(change[:, 0]) > 0 > np.mean(change[:, 1])
+
+
+def best_and_rest(results: Results, winner: int = 1) -> Lesson:
+    """The same drawing of every prompt is the best."""
+    advantages = jnp.where(jnp.arange(3) == winner, 2.0, -1.0) * jnp.ones((3, 1))
+    mask = jnp.ones(advantages.shape, bool)
+    keys = jax.random.split(jax.random.key(3), 3)
+    return Lesson(results.request, results.drawing, advantages, mask, keys)
+
+
+@pytest.mark.parametrize("objective", ["rwr", "nft"])
+def test_rewarded_drawings_are_predicted_better(asg, state, results, objective) -> None:
+    settings, kit = replace(asg.settings, objective=objective, draws=2), asg.kit
+    lesson = best_and_rest(results)
+    noise = times_and_noise(lesson.keys, lesson.drawing.values, 1, 1.0)
+    target = Target(lesson.drawing.values, settings.sampler.grid)
+
+    @jax.jit
+    def errors(adapter):
+        params = Params(kit.base, adapter)
+        prompts = encode(kit.backbone, params, lesson.request)
+        condition = kit.backbone.condition(params, prompts, lesson.keys[0])
+        flow = kit.backbone.terms(params, condition, target, noise)
+        return mean_square(flow.prediction - flow.goal).mean(0)
+
+    before = state.roles["generator"]
+    after = stepped(asg, image_loss(asg, settings, state, results, lesson), before)[1]
+    change = errors(after.adapter) - errors(before.adapter)
+    assert change[1] < 0 and change[1] < min(change[0], change[2])
+
+
+def test_rewarded_steps_of_the_stochastic_sampler_become_more_likely(asg, state, results) -> None:
+    kit, settings = asg.kit, replace(asg.settings, objective="flow_grpo", sampler=STOCHASTIC)
+    order = Order(results.request, results.stream)
+    drawn = jax.jit(partial(draw, kit.backbone, STOCHASTIC, 3))(Params(kit.base), order)
+    lesson = best_and_rest(replace(results, drawing=drawn))
+    first = lambda x: jnp.moveaxis(x, 1, 0)
+    trace = FlowTrace(first(drawn.latents), first(drawn.log_probs))
+
+    @jax.jit
+    def log_probs(adapter):
+        params = Params(kit.base, adapter)
+        condition = kit.backbone.condition(
+            params, encode(kit.backbone, params, lesson.request), lesson.keys[0]
+        )
+        return trace_log_probs(kit.backbone, params, condition, trace, STOCHASTIC)
+
+    before = state.roles["generator"]
+    after = stepped(asg, image_loss(asg, settings, state, results, lesson), before)[1]
+    old, new = log_probs(before.adapter), log_probs(after.adapter)
+    np.testing.assert_allclose(old, trace.log_probs, atol=1e-4)
+    change = (new - old).sum(0).mean(0)
+    assert change[1] > 0 > max(change[0], change[2])
+
+
+def test_a_group_shares_times_and_noise() -> None:
+    keys = jax.random.split(jax.random.key(0), 2)
+    draw = times_and_noise(keys, jnp.zeros((2, 3, 4, 5)), 4, 3.0)
+    t, noise = draw.t.reshape(2, 4, 3), draw.noise.reshape(2, 4, 3, 4, 5)
+    assert np.all(t == t[..., :1]) and np.all(noise == noise[:, :, :1])
+    even = t[..., 0] / (3 - 2 * t[..., 0])  # the shift undone
+    assert np.all((even >= np.arange(4) / 4) & (even <= np.arange(1, 5) / 4))
+    assert len(np.unique(noise)) == noise.size // 3

@@ -1,0 +1,185 @@
+"""From what was said to rewards: small evidence made by hand, no model."""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asg_jax.methods.asg.questioning import read_answers, read_forms
+from asg_jax.methods.asg.rollouts import Texts
+from asg_jax.methods.asg.settings import Settings, Weights
+from asg_jax.methods.asg.understanding import Evidence, Judgement, judge
+from asg_jax.methods.asg.updates import Said
+from asg_jax.methods.base import TrainState
+from asg_jax.signals.difficulty import empty_window
+from asg_jax.signals.rewards import proposer_reward, question_penalty, solver_rewards
+from asg_jax.signals.vote import self_consistency_score, vote
+from tests.methods.conftest import spoken
+
+STOP = 9
+NOTHING: Any = None
+GOOD = "what color is the circle?"
+QUESTIONS = [[GOOD, "how many objects are there?", None], ["red circle", GOOD, GOOD]]
+# Votes of three answers: split, unanimous, unasked; unasked, two to one, two to one.
+SPOKEN = [
+    [["red", "blue", "green"], ["2", "two", "2 objects"], ["x", "y", "z"]],
+    [["x", "y", "z"], ["red", "red", "blue"], ["blue", "blue", "red"]],
+]
+ENTROPIES = np.array([[1.2, 0.4, 0.9], [0.8, 1.0, 0.6]], np.float32)
+SETTINGS = Settings()
+STATE = TrainState(
+    seed=jnp.uint32(0),
+    step=jnp.int32(0),
+    roles={},
+    anchor={},
+    baseline=jnp.float32(0.1),
+    entropy_target=jnp.float32(0.9),
+    window=jnp.asarray(empty_window(16), jnp.float32),
+    skipped=jnp.int32(0),
+)
+
+
+def said(rows: int, tokens: int = 3) -> Said:
+    rollout = spoken(np.ones((2, rows, tokens), int))
+    return Said(NOTHING, Texts(rollout.ids, rollout.mask), rollout)
+
+
+def evidence(entropies: np.ndarray = ENTROPIES) -> Evidence:
+    """Every greedy answer has one token before the stop token, with the given entropy."""
+    solved = said(rows=3 * 4)
+    surprise = np.full((2, 3, 4, 3), 5.0, np.float32)  # what must not count
+    surprise[:, :, 3, 0] = entropies
+    ids = np.ones((2, 3, 4, 3), np.int32)
+    ids[..., 1:] = STOP
+    flat = lambda x: jnp.asarray(x.reshape(2, 12, 3))
+    rollout = replace(solved.rollout, entropies=flat(surprise), ids=flat(ids))
+    return Evidence(
+        asked=said(rows=3),
+        answered=replace(solved, rollout=rollout),
+        forms=jax.tree.map(jnp.asarray, read_forms(QUESTIONS)),
+        answers=jax.tree.map(jnp.asarray, read_answers(QUESTIONS, SPOKEN)),
+        stream=jnp.array([[0, 1, 4, 2], [0, 1, 5, 2]], jnp.uint32),
+    )
+
+
+def judged(settings: Settings = SETTINGS, found: Evidence | None = None) -> Judgement:
+    return judge(settings, (STOP,), STATE, found or evidence())[0]
+
+
+def test_forms_and_answers_are_read() -> None:
+    forms, answers = evidence().forms, evidence().answers
+    assert forms.parsed.tolist() == [[True, True, False], [True, True, True]]
+    assert forms.malformed.tolist() == [[False, False, True], [True, False, False]]
+    assert forms.repeated.tolist() == [[False, False, False], [False, False, True]]
+    assert forms.novel.tolist() == [[True, True, True], [True, False, False]]
+    assert answers.labels[0, :2].tolist() == [[0, 1, 2], [0, 0, 0]]
+    assert answers.labels[1, 1].tolist() == [0, 0, 1]
+
+
+def test_answers_to_yes_no_questions_are_told_apart() -> None:
+    asked: list[list[str | None]] = [["is the circle red?", "what is not red?"]]
+    answers = read_answers(asked, [[["yes", "No, it is not", "red"], ["yes", "no", "a cup"]]])
+    assert answers.binary.tolist() == [[[True] * 3, [False] * 3]]
+    assert answers.yes[0, 0].tolist() == [True, False, False]
+    assert answers.noncanonical.tolist() == [[[False, False, True], [True, True, False]]]
+    assert answers.words[0, 0].tolist() == [1, 4, 1]
+
+
+def test_the_entropy_is_that_of_the_greedy_answer_without_its_stop_token() -> None:
+    np.testing.assert_allclose(judged().surprise, ENTROPIES)
+
+
+def test_entropies_of_answered_questions_join_the_window_in_order() -> None:
+    _, window = judge(SETTINGS, (STOP,), STATE, evidence())
+    known = window[np.isfinite(window)]
+    np.testing.assert_allclose(known, [1.2, 0.4, 0.8, 1.0, 0.6])
+
+
+def test_rewards_are_those_of_the_formulas() -> None:
+    found, got = evidence(), judged()
+    votes = vote(found.answers.labels, found.forms.parsed[..., None])
+    consistency = self_consistency_score(votes.entropy, votes.margin, 0.9)
+    forms = found.forms
+    penalty = question_penalty(forms.malformed, forms.subjective, forms.repeated)
+    want = proposer_reward(got.difficulty, consistency, penalty, forms.parsed)
+    np.testing.assert_allclose(got.proposer, want, rtol=1e-6)
+    assert float(got.proposer[0, 2]) == pytest.approx(-0.30 - 0.35)
+    answers = found.answers
+    each = solver_rewards(votes, answers.words, answers.noncanonical, answers.low_information)
+    rows = np.arange(2)
+    np.testing.assert_allclose(got.solver, each[rows, got.chosen], rtol=1e-6)
+
+
+def test_questions_with_faults_are_not_chosen() -> None:
+    got = judged()
+    assert got.accepted.tolist() == [[True, True, False], [False, True, False]]
+    assert got.chosen.tolist() == [0, 1] and got.learns.tolist() == [True, True]
+
+
+def test_nothing_is_learned_from_what_all_agree_on_or_without_a_question() -> None:
+    unanimous = evidence()
+    labels = jnp.zeros_like(unanimous.answers.labels)
+    unanimous = replace(unanimous, answers=replace(unanimous.answers, labels=labels))
+    assert not judged(found=unanimous).learns.any()
+    forms = replace(unanimous.forms, malformed=jnp.ones((2, 3), bool))
+    assert not judged(found=replace(evidence(), forms=forms)).learns.any()
+
+
+def changed(name: str, settings: Settings) -> bool:
+    """Whether the Proposer's rewards depend on one of the signals."""
+    found = evidence()
+    if name == "entropy":
+        other = evidence(ENTROPIES[:, ::-1].copy())
+    else:
+        labels = jnp.flip(found.answers.labels, 1)
+        other = replace(found, answers=replace(found.answers, labels=labels))
+    before, after = judged(settings, found).proposer, judged(settings, other).proposer
+    return not np.array_equal(before, after)
+
+
+@pytest.mark.parametrize(
+    ("weights", "entropy", "votes"),
+    [
+        (Weights(), True, True),
+        (Weights(ste=0.0), False, True),
+        (Weights(consistency=0.0), True, False),
+    ],
+)
+def test_each_weight_switches_its_signal(weights: Weights, entropy: bool, votes: bool) -> None:
+    settings = replace(SETTINGS, weights=weights)
+    assert changed("entropy", settings) == entropy
+    assert changed("labels", settings) == votes
+
+
+def test_the_mean_of_the_first_tokens_is_the_control_of_their_maximum() -> None:
+    found = evidence()
+    rollout = found.answered.rollout
+    ids = jnp.ones_like(rollout.ids)  # three answer tokens with entropies e, 5, 5
+    found = replace(found, answered=replace(found.answered, rollout=replace(rollout, ids=ids)))
+    mean = judged(replace(SETTINGS, ste_aggregation="mean"), found).surprise
+    np.testing.assert_allclose(judged(SETTINGS, found).surprise, 5)
+    np.testing.assert_allclose(mean, (ENTROPIES + 10) / 3, rtol=1e-6)
+    one = judged(replace(SETTINGS, ste_tokens=1), found).surprise
+    np.testing.assert_allclose(one, ENTROPIES)
+
+
+def test_shuffled_rewards_are_the_same_numbers_elsewhere() -> None:
+    plain, dealt = judged(), judged(replace(SETTINGS, shuffled=True))
+    flat = lambda x: sorted(np.ravel(x).tolist())
+    assert flat(plain.proposer) == flat(dealt.proposer)
+    assert not np.array_equal(plain.proposer, dealt.proposer)
+    other = replace(evidence(), stream=jnp.array([[0, 2, 4, 2], [0, 2, 5, 2]], jnp.uint32))
+    again = judged(replace(SETTINGS, shuffled=True), other)
+    assert not np.array_equal(again.proposer, dealt.proposer)
+
+
+def test_every_reward_of_an_example_is_its_own() -> None:
+    """Without the window, which all share, an example is judged the same alone."""
+    settings = replace(SETTINGS, weights=Weights(ste=0.0))
+    first = lambda x: jax.tree.map(lambda leaf: leaf[:1], x)
+    alone, both = judged(settings, first(evidence())), judged(settings)
+    np.testing.assert_array_equal(alone.proposer, both.proposer[:1])
+    np.testing.assert_array_equal(alone.solver, both.solver[:1])

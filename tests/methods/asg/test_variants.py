@@ -1,0 +1,62 @@
+"""Every ablation, objective and form of a signal takes steps, and they are other steps."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from asg_jax.methods.asg import ABLATIONS, Asg, ablation
+from asg_jax.methods.base import Report, TrainState
+from tests.methods.conftest import SETTINGS, make, pictures
+
+pytestmark = pytest.mark.slow
+
+FULL = replace(SETTINGS, framings=4)
+OTHERS = {
+    "rwr": {"objective": "rwr"},
+    "flow_grpo": {
+        "objective": "flow_grpo",
+        "sampler": replace(SETTINGS.sampler, noise_level=0.7),
+    },
+    "probability": {"fidelity": "probability"},
+    "cosine": {"image_similarity": "cosine"},
+    "draws": {"draws": 3},
+    "guided": {"sampler": replace(SETTINGS.sampler, guidance=3.0)},
+}
+VARIANTS = {name: ablation(FULL, name) for name in ABLATIONS} | {
+    name: replace(FULL, **changes) for name, changes in OTHERS.items()
+}
+
+
+def cycle(asg: Asg) -> tuple[TrainState, TrainState, list[Report]]:
+    """The state at first, the state after two steps, and their reports."""
+    first, reports = asg.init(0), []
+    state = asg.init(0)
+    for _ in range(2):
+        state, report = asg.step(state, pictures(), [1, 2, 3])
+        reports.append(report)
+    return first, state, reports
+
+
+@pytest.fixture(scope="module")
+def full(model) -> list[Report]:
+    return cycle(make(model, FULL))[2]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_takes_other_steps(model, full: list[Report], name: str) -> None:
+    first, last, reports = cycle(make(model, VARIANTS[name]))
+    assert int(last.step) == 2 and int(last.skipped) == 0
+    assert all(np.isfinite(list(report.metrics.values())).all() for report in reports)
+    phases = [report.phase for report in reports]
+    only = {"understanding_only": "understanding", "generation_only": "generation"}.get(name)
+    assert phases == ([only] * 2 if only else ["understanding", "generation"])
+    same = [a.metrics == b.metrics for a, b in zip(reports, full, strict=True)]
+    changed = {phase for phase, equal in zip(phases, same, strict=True) if not equal}
+    assert changed, name
+    if name == "frozen_proposer":
+        before, after = (state.roles["proposer"].adapter for state in (first, last))
+        assert all(jax.tree.leaves(jax.tree.map(np.array_equal, before, after)))
+    if name in OTHERS:
+        assert changed == {"generation"}

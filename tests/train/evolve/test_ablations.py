@@ -1,0 +1,71 @@
+"""Ablations: which settings differ, and runs that are taken up where they were left."""
+
+import json
+
+import pytest
+
+from asg_jax.errors import UserError
+from asg_jax.train.commands import ablate
+from asg_jax.train.evolve import run
+from asg_jax.train.evolve.ablations import NAMES, vary
+from asg_jax.train.evolve.typed import flat, plain
+from tests.train.evolve.fake import CONFIG, FakeJudge, FakeMethod, make_parts
+
+CHANGES = {
+    "full": set(),
+    "no_ste": {"method.weights.ste"},
+    "shuffled_rewards": {"method.shuffled"},
+    "self_generated_only": {"replay.only"},
+    "two_stage": {"method.understanding_steps", "method.generation_steps"},
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_ablation_changes_what_it_says(name):
+    before, after = (flat(plain(config)) for config in (CONFIG, vary(CONFIG, name, 7)))
+    changed = {key for key in before if before[key] != after[key]} - {"name", "seed"}
+    assert changed == CHANGES.get(name, changed)
+    assert changed or name == "full"
+    assert after["seed"] == 7
+
+
+def test_two_stages_have_the_steps_of_the_cycles():
+    method = vary(CONFIG, "two_stage", 0).method
+    assert (method.understanding_steps, method.generation_steps) == (13, 10)
+
+
+def test_an_unknown_ablation_is_named():
+    with pytest.raises(UserError, match="there is no ablation 'no_sleep'"):
+        vary(CONFIG, "no_sleep", 0)
+
+
+def test_finished_runs_are_not_repeated(tmp_path, monkeypatch):
+    judge, methods = FakeJudge(), []
+
+    def assemble(config):
+        methods.append(FakeMethod(fails=5 if len(methods) == 1 else None))
+        return make_parts(methods[-1], judge)
+
+    monkeypatch.setattr(run, "assemble", assemble)
+    argv = [
+        "--names=full,no_ste",
+        "--seeds=4",
+        f"--workdir={tmp_path / 'runs'}",
+        f"--out={tmp_path / 'docs' / 'table'}",
+        "--config.steps=6",
+        "--config.batch.understanding=4",
+        "--config.batch.generation=2",
+        "--config.eval.questions=48",
+        "--config.eval.prompts=12",
+    ]
+    with pytest.raises(RuntimeError, match="power"):
+        ablate.main(argv)
+    ablate.main(argv)
+    assert [len(method.seen) for method in methods] == [6, 4, 6]
+    assert judge.steps == [None, 6, 6]  # the frozen model is the same for all
+    found = json.loads((tmp_path / "docs" / "table.json").read_text())
+    assert found.keys() == {"full", "no_ste"} and found["no_ste"]["seeds"] == 1
+    assert found["no_ste"]["understanding"]["difference"]["value"] == 0
+    table = (tmp_path / "docs" / "table.md").read_text().splitlines()
+    assert len(table) == 4 and table[2].startswith("| full | 1 |")
+    assert len({line.count("|") for line in table}) == 1

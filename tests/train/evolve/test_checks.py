@@ -1,0 +1,37 @@
+"""Checks against tricks: first against last steps, and drawn against asked."""
+
+import numpy as np
+import pytest
+
+from asg_jax.train.data.captions import Caption, Group
+from asg_jax.train.data.phrases import Pick
+from asg_jax.train.data.scenes import Item, Scene, render
+from asg_jax.train.evaluate.prompts import Prompt
+from asg_jax.train.evolve.checks import drawn_shares, trends
+
+
+def test_the_first_and_the_last_tenth_are_compared():
+    lines: list[dict[str, float | None]] = [
+        {"check/yes_rate": n / 20, "loss/solver": 1.0} for n in range(20)
+    ]
+    lines[19]["kl/solver"] = 0.25
+    lines[0]["check/yes_rate"] = None  # was not finite
+    found = trends(lines)
+    assert found.keys() == {"yes_rate", "kl/solver"}
+    assert found["yes_rate"] == pytest.approx({"first": 0.075, "last": 0.925})
+    assert found["kl/solver"] == {"first": 0.25, "last": 0.25}
+
+
+def test_colours_and_counts_are_told_next_to_the_prompts():
+    red, any_two = Pick("red", "circle"), Pick(None, "square")
+    prompts = [
+        Prompt("colors", Caption((Group(1, red),))),
+        Prompt("counting", Caption((Group(2, any_two),))),
+    ]
+    blue = render(Scene((Item("circle", "blue", 0),)))
+    white = render(Scene((Item("square", "white", 1), Item("square", "white", 2))))
+    found = drawn_shares(prompts, {"after": np.stack([blue, white])})
+    assert found["colors"]["asked"]["red"] == 1 and found["colors"]["after"]["blue"] == 1
+    assert found["open_colors"].keys() == {"after"} and found["open_colors"]["after"]["white"] == 1
+    assert found["counts"]["asked"] == found["counts"]["after"]
+    assert found["counts"]["asked"]["2"] == 0.5
