@@ -159,9 +159,10 @@ def best_and_rest(results: Results, winner: int = 1) -> Lesson:
 
 @pytest.mark.parametrize("objective", ["rwr", "nft"])
 def test_rewarded_drawings_are_predicted_better(asg, state, results, objective) -> None:
-    settings, kit = replace(asg.settings, objective=objective, draws=2), asg.kit
+    """At the times and noise of the update."""
+    settings, kit = replace(asg.settings, objective=objective, draws=1), asg.kit
     lesson = best_and_rest(results)
-    noise = times_and_noise(lesson.keys, lesson.drawing.values, 1, 1.0)
+    noise = times_and_noise(lesson.keys, lesson.drawing.values, 1, settings.sampler.shift)
     target = Target(lesson.drawing.values, settings.sampler.grid)
 
     @jax.jit
