@@ -29,11 +29,11 @@ VARIANTS = {name: ablation(FULL, name) for name in ABLATIONS} | {
 }
 
 
-def cycle(asg: Asg) -> tuple[TrainState, TrainState, list[Report]]:
-    """The state at first, the state after two steps, and their reports."""
+def cycle(asg: Asg, steps: int) -> tuple[TrainState, TrainState, list[Report]]:
+    """The state at first, the state after some steps, and their reports."""
     first, reports = asg.init(0), []
     state = asg.init(0)
-    for _ in range(2):
+    for _ in range(steps):
         state, report = asg.step(state, pictures(), [1, 2, 3])
         reports.append(report)
     return first, state, reports
@@ -41,18 +41,20 @@ def cycle(asg: Asg) -> tuple[TrainState, TrainState, list[Report]]:
 
 @pytest.fixture(scope="module")
 def full(model) -> list[Report]:
-    return cycle(make(model, FULL))[2]
+    return cycle(make(model, FULL), 4)[2]
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_variant_takes_other_steps(model, full: list[Report], name: str) -> None:
-    first, last, reports = cycle(make(model, VARIANTS[name]))
-    assert int(last.step) == 2 and int(last.skipped) == 0
+    steps = 4 if name == "no_kl" else 2  # the penalty has no slope before there is a drift
+    first, last, reports = cycle(make(model, VARIANTS[name]), steps)
+    assert int(last.step) == steps and int(last.skipped) == 0
     assert all(np.isfinite(list(report.metrics.values())).all() for report in reports)
     phases = [report.phase for report in reports]
     only = {"understanding_only": "understanding", "generation_only": "generation"}.get(name)
-    assert phases == ([only] * 2 if only else ["understanding", "generation"])
-    same = [a.metrics == b.metrics for a, b in zip(reports, full, strict=True)]
+    cycles = steps // 2
+    assert phases == ([only] * 2 if only else ["understanding", "generation"] * cycles)
+    same = [a.metrics == b.metrics for a, b in zip(reports, full, strict=False)]
     changed = {phase for phase, equal in zip(phases, same, strict=True) if not equal}
     assert changed, name
     if name == "frozen_proposer":

@@ -1,11 +1,7 @@
 """Runs in processes of their own: stopped, killed, and shared by two."""
 
 import json
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 
 import jax
@@ -17,51 +13,21 @@ from asg_jax.train.evolve.checkpoints import Checkpoints
 from asg_jax.train.evolve.logs import read_metrics
 from asg_jax.train.evolve.processes import COUNTS, HOSTS, connect, is_one_of_several
 from asg_jax.train.evolve.run import SUMMARY
-from tests.conftest import DEVICES, ROOT
+from tests.train.evolve import launch
 from tests.train.evolve.fake import CONFIG, FakeMethod
 
-LIMIT = 300  # seconds
+WORKER = "tests.train.evolve.worker"
 
 
-def start(folder, seconds=0.0, *group, devices=1):
+def start(folder, seconds=0.0, devices=1):
     """A process that runs in a folder."""
-    words = [sys.executable, "-m", "tests.train.evolve.worker", str(folder), str(seconds)]
-    return subprocess.Popen(
-        [*words, *map(str, group)],
-        cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": f"{DEVICES}={devices}"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def end(*running):
-    """Waits for processes; what they printed."""
-    said = [process.communicate(timeout=LIMIT)[0] for process in running]
-    assert all(process.returncode == 0 for process in running), "\n".join(said)
-    return said
-
-
-def step_of(folder):
-    path = folder / "status.json"
-    return json.loads(path.read_text()).get("step", 0) if path.exists() else 0
-
-
-def wait_for(folder, step):
-    """Until a run has taken a step."""
-    until = time.monotonic() + LIMIT
-    while step_of(folder) < step:
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    return launch.start(WORKER, [folder, seconds], devices)
 
 
 def pair(folder, seconds=0.0):
     """Two processes that share a run."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    return [start(folder, seconds, address, 2, n) for n in range(2)]
+    address = launch.address()
+    return [launch.start(WORKER, [folder, seconds, address, 2, n]) for n in range(2)]
 
 
 def numbers(folder):
@@ -79,19 +45,19 @@ def final_state(folder):
 def whole(tmp_path_factory):
     """A run of one process without a stop."""
     folder = tmp_path_factory.mktemp("whole")
-    end(start(folder))
+    launch.end(start(folder))
     return folder
 
 
 def test_sigterm_ends_a_run_that_goes_on_later(whole, tmp_path):
     process = start(tmp_path, 0.1)
-    wait_for(tmp_path, 5)
+    launch.wait_for(tmp_path, 5, process)
     process.send_signal(signal.SIGTERM)
-    (said,) = end(process)
-    stopped = step_of(tmp_path)
+    (said,) = launch.end(process)
+    stopped = launch.step_of(tmp_path)
     assert "goes on from here" in said and 5 <= stopped < CONFIG.steps
     assert json.loads((tmp_path / "status.json").read_text())["state"] == "stopped"
-    (said,) = end(start(tmp_path))
+    (said,) = launch.end(start(tmp_path))
     np.testing.assert_array_equal(numbers(tmp_path), numbers(whole))
     assert (tmp_path / SUMMARY).exists()
 
@@ -100,20 +66,20 @@ def test_sigterm_ends_a_run_that_goes_on_later(whole, tmp_path):
 def test_a_killed_run_resumes_to_the_same_bits(whole, tmp_path):
     rng = np.random.default_rng()
     for _ in range(3):
-        process, before = start(tmp_path, 0.05), step_of(tmp_path)
-        wait_for(tmp_path, before + 1 + int(rng.integers(4)))
+        process, before = start(tmp_path, 0.05), launch.step_of(tmp_path)
+        launch.wait_for(tmp_path, before + 1 + int(rng.integers(4)), process)
         time.sleep(0.05 * rng.random())
         process.kill()
-        process.communicate(timeout=LIMIT)
+        process.communicate(timeout=launch.LIMIT)
         assert process.returncode == -signal.SIGKILL
-    end(start(tmp_path))
+    launch.end(start(tmp_path))
     np.testing.assert_array_equal(numbers(tmp_path), numbers(whole))
     jax.tree.map(np.testing.assert_array_equal, final_state(tmp_path), final_state(whole))
 
 
 @pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(whole, tmp_path):
-    said = end(*pair(tmp_path))
+    said = launch.end(*pair(tmp_path))
     assert "step 5/23" in said[0] and "step 5/23" not in said[1]
     np.testing.assert_allclose(numbers(tmp_path), numbers(whole), rtol=1e-5)
     drawn = lambda folder: {p.name: p.read_bytes() for p in (folder / "replay").iterdir()}
@@ -123,11 +89,11 @@ def test_two_processes_give_the_numbers_of_one(whole, tmp_path):
 @pytest.mark.slow
 def test_what_two_processes_began_one_can_end(whole, tmp_path):
     processes = pair(tmp_path, 0.1)
-    wait_for(tmp_path, 6)
+    launch.wait_for(tmp_path, 6, processes[0])
     processes[1].send_signal(signal.SIGTERM)  # one is asked, both stop
-    end(*processes)
-    assert 6 <= step_of(tmp_path) < CONFIG.steps
-    end(start(tmp_path, devices=2))
+    launch.end(*processes)
+    assert 6 <= launch.step_of(tmp_path) < CONFIG.steps
+    launch.end(start(tmp_path, devices=2))
     np.testing.assert_allclose(numbers(tmp_path), numbers(whole), rtol=1e-5)
 
 
