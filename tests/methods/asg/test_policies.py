@@ -4,7 +4,6 @@ Every factor of a role has a gradient, what was rewarded becomes more likely, an
 are drawn from what was learned.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -15,26 +14,21 @@ import numpy as np
 import pytest
 
 from asg_jax.backbone import FlowTrace, Params, Target, encode
-from asg_jax.methods.asg import Asg, generation, understanding, updates
+from asg_jax.methods.asg import Asg, Settings, generation, understanding, updates
 from asg_jax.methods.asg.generation import Results
 from asg_jax.methods.asg.generator import Frozen, Lesson, generator_loss, times_and_noise
 from asg_jax.methods.asg.rollouts import Order, draw
-from asg_jax.methods.asg.settings import Settings
 from asg_jax.methods.asg.understanding import Evidence
-from asg_jax.methods.asg.updates import Said
 from asg_jax.methods.base import RoleState, TrainState
 from asg_jax.objectives.flow import mean_square
 from asg_jax.rollout.image import trace_log_probs
 from tests.methods.conftest import SETTINGS, copied, pictures
 
 IDS = [5, 9, 2]
-PLAIN = replace(SETTINGS, weight_decay=0.0)
-STOCHASTIC = replace(SETTINGS.sampler, noise_level=0.7)
-# The text expert serves a picture by keys and values alone, so that these of its last layer have
-# no path to what is drawn.
+# The first layer whose rows are read only as keys and values: where a text expert's last layer
+# serves a picture, its queries, output and MLP have no path to the velocity.
 DEAD_END = ("q_proj", "o_proj", "mlp")
-
-Learn = Callable[[RoleState, Any], RoleState]  # one update from what was said or drawn
+STOCHASTIC = replace(SETTINGS.sampler, noise_level=0.7)
 
 
 @pytest.fixture(scope="module")
@@ -52,129 +46,107 @@ def results(asg: Asg, state: TrainState) -> Results:
     return asg.loops["generation"].gather(state, asg.moment(state, pictures(), IDS))[0]
 
 
-def learning(make_loss: Callable[[Any], updates.Loss]) -> Learn:
-    """One update by a loss of a batch, compiled."""
+def speech_loss(asg: Asg, role: str, state: TrainState, evidence: Evidence) -> updates.Loss:
+    """The loss of a role that speaks, as in a step."""
+    kit, settings = asg.kit, asg.settings
+    judged, _ = understanding.judge(settings, kit.processor.stop_ids, state, evidence)
+    judged = judged._replace(learns=jnp.ones_like(judged.learns))  # whatever chance has said
+    make_loss = {"proposer": understanding.proposer_loss, "solver": understanding.solver_loss}
+    return make_loss[role](kit.backbone, settings, kit.base, state, evidence, judged)
+
+
+def image_loss(
+    asg: Asg, settings: Settings, state: TrainState, results: Results, lesson: Lesson | None = None
+) -> updates.Loss:
+    """The loss of the Generator, as in a step."""
+    if lesson is None:
+        lesson = generation.make_lesson(settings, results, generation.judge(settings, results))
+    frozen = Frozen(asg.kit.base, state.anchor)
+    return generator_loss(asg.kit.backbone, settings, frozen, lesson, 0.01)
+
+
+def stepped(asg: Asg, loss: updates.Loss, role: RoleState) -> tuple[Any, RoleState, Any]:
+    """Gradient before a step, the state after it, and the gradient there."""
 
     @jax.jit
-    def learn(role: RoleState, batch: Any) -> RoleState:
-        return updates.improve(PLAIN, PLAIN.solver, role, make_loss(batch)).state
+    def run(role: RoleState):
+        slope = jax.grad(lambda adapter: loss(adapter)[0])
+        moved = updates.improve(asg.settings, SETTINGS.solver, role, loss).state
+        return slope(role.adapter), moved, slope(moved.adapter)
 
-    return learn
-
-
-@cache
-def speaking(asg: Asg, objective: str) -> Learn:
-    """An update from (said, advantages)."""
-    kit = asg.kit
-
-    def loss(batch: tuple[Said, jax.Array]) -> updates.Loss:
-        said, advantages = batch
-        every = jnp.ones(advantages.shape, bool)
-        if objective == "grpo":
-            return updates.grpo(kit.backbone, kit.base, said, advantages, every, 0.0, 0.2)
-        return updates.reinforce(kit.backbone, kit.base, said, advantages, every, 0.0)
-
-    return learning(loss)
+    return run(role)
 
 
-@cache
-def drawing(asg: Asg, settings: Settings) -> Learn:
-    """An update from a lesson; the older policy is the one before the first update."""
-    frozen = Frozen(asg.kit.base, asg.init(0).anchor)
-    return learning(lambda lesson: generator_loss(asg.kit.backbone, settings, frozen, lesson, 0.0))
-
-
-def assert_all_learn(learn: Learn, role: RoleState, batch: Any, dead_end=()) -> None:
-    """Every layer of every factor has a gradient: b at once, a as soon as b is no longer zero."""
-    slopes = lambda role: role.optimizer[1][0].mu  # Adam's memory of the gradients
-    first = learn(role, batch)
-    second = learn(first, batch)
-    for path, before in slopes(first).items():
-        after = slopes(second)[path]
-        for layer in range(len(before.a)):
-            last = layer == len(before.a) - 1
+def assert_all_learn(before: Any, after: Any, dead_end: tuple[str, ...] = ()) -> None:
+    """Every layer of every factor: b at once, a as soon as b is no longer zero."""
+    assert before
+    for path in before:
+        for layer in range(len(before[path].a)):
+            last = layer == len(before[path].a) - 1
             reachable = not (last and ".und." in path and any(part in path for part in dead_end))
             name = f"{path} layer {layer}"
-            assert not np.any(before.a[layer]), name
-            assert np.any(before.b[layer]) == reachable, name
-            assert np.any(after.a[layer]) == reachable, name
+            assert not np.any(before[path].a[layer]), name
+            assert np.any(before[path].b[layer]) == reachable, name
+            assert np.any(after[path].a[layer]) == reachable, name
 
 
-def test_every_factor_of_the_proposer_learns(asg, state, evidence) -> None:
-    batch = evidence.asked, contrast(evidence.asked)
-    assert_all_learn(speaking(asg, "grpo"), state.roles["proposer"], batch)
-
-
-def test_every_factor_of_the_solver_learns(asg, state, evidence) -> None:
-    batch = evidence.answered, contrast(evidence.answered)
-    assert_all_learn(speaking(asg, "reinforce"), state.roles["solver"], batch)
+@pytest.mark.parametrize("role", ["proposer", "solver"])
+def test_every_factor_of_the_speakers_learns(asg, state, evidence, role: str) -> None:
+    before, _, after = stepped(asg, speech_loss(asg, role, state, evidence), state.roles[role])
+    assert_all_learn(before, after)
 
 
 def test_every_factor_of_the_generator_learns(asg, state, results) -> None:
-    learn = drawing(asg, PLAIN)
-    assert_all_learn(learn, state.roles["generator"], best_and_rest(results), DEAD_END)
+    loss = image_loss(asg, asg.settings, state, results)
+    before, _, after = stepped(asg, loss, state.roles["generator"])
+    assert_all_learn(before, after, DEAD_END)
 
 
 def test_next_samples_come_from_what_was_learned(asg: Asg) -> None:
-    """Other texts and pictures than those of a run that has learned nothing."""
+    """The second steps of a run draw other texts and pictures than a run that did not learn."""
     start, shown = asg.init(0), pictures()
     moment = asg.moment(start, shown, IDS)
     learned, _ = asg.step(copied(start), shown, IDS)
     learned, _ = asg.step(learned, shown, IDS)
     questions, drawings = asg.loops["understanding"], asg.loops["generation"]
-    old, new = (questions.gather(state, moment)[0] for state in (start, learned))
-    for part in ("asked", "answered"):
-        pair = [np.asarray(getattr(one, part).rollout.log_probs) for one in (old, new)]
-        assert np.abs(pair[0] - pair[1]).max() > 1e-3, part
-    old, new = (drawings.gather(state, moment)[0] for state in (start, learned))
-    assert np.abs(np.asarray(old.drawing.pixels) - np.asarray(new.drawing.pixels)).max() > 1e-3
+    for role in ("proposer", "solver"):
+        pairs = [questions.gather(state, moment)[0] for state in (start, learned)]
+        part = {"proposer": "asked", "solver": "answered"}[role]
+        old, new = (getattr(pair, part).rollout for pair in pairs)
+        assert not np.allclose(old.log_probs, new.log_probs, atol=1e-3), role
+    old, new = (drawings.gather(s, moment)[0].drawing.pixels for s in (start, learned))
+    assert np.abs(np.asarray(old) - np.asarray(new)).max() > 1e-3
 
 
-def contrast(said: Said) -> jax.Array:
-    """Advantages: every other sample is good, those between are bad."""
-    shape = said.rollout.mask.shape[:2]
-    return jnp.broadcast_to(1.0 - 2.0 * (jnp.arange(shape[1]) % 2), shape)
-
-
-@pytest.mark.parametrize(
-    ("role", "objective", "part"),
-    [("proposer", "grpo", "asked"), ("solver", "reinforce", "answered")],
-)
-def test_rewarded_texts_become_more_likely(asg, state, evidence, role, objective, part) -> None:
-    kit, said = asg.kit, getattr(evidence, part)
-    sampled = said.rollout.temperature > 0  # greedy answers have no policy
+@cache
+def scores(asg: Asg):
+    """Log-probs of what was said, under an adapter."""
+    kit = asg.kit
 
     @jax.jit
-    def likelihood(adapter):
-        frozen = updates.speech_states(kit.backbone, Params(kit.base), said)
-        stats = updates.speech_stats(kit.backbone, kit.base, adapter, said, frozen)
+    def run(base, adapter, said):
+        frozen = updates.speech_states(kit.backbone, Params(base), said)
+        stats = updates.speech_stats(kit.backbone, base, adapter, said, frozen)
         return jnp.where(said.rollout.mask, stats.log_prob, 0).sum(-1)
 
-    before, advantages = state.roles[role], jnp.where(sampled, contrast(said), 0)
-    after = speaking(asg, objective)(before, (said, advantages))
-    change = np.asarray(likelihood(after.adapter) - likelihood(before.adapter))
-    assert change[advantages > 0].mean() > 0 > change[advantages < 0].mean()
+    return run
 
 
-def test_steps_use_these_losses(asg, state, evidence, results) -> None:
-    """What a step learns from is what was sampled in it."""
-    kit, settings = asg.kit, asg.settings
-    judged, _ = understanding.judge(settings, kit.processor.stop_ids, state, evidence)
-    rows = np.arange(3)[:, None], np.asarray(judged.chosen)[:, None] * 4 + np.arange(3)
-    calls = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(updates, "grpo", lambda *args: calls.append(args))
-        patch.setattr(updates, "reinforce", lambda *args: calls.append(args))
-        understanding.proposer_loss(kit.backbone, settings, kit.base, state, evidence, judged)
-        understanding.solver_loss(kit.backbone, settings, kit.base, state, evidence, judged)
-    (_, _, asked, *_), (_, _, answered, *_) = calls
-    assert asked is evidence.asked
-    for name in ("ids", "mask", "log_probs", "temperature"):
-        want = np.asarray(getattr(evidence.answered.rollout, name))[rows]
-        np.testing.assert_array_equal(getattr(answered.rollout, name), want)
-    np.testing.assert_array_equal(answered.texts.ids, evidence.answered.texts.ids[rows])
-    lesson = generation.make_lesson(settings, results, generation.judge(settings, results))
-    assert lesson.drawing is results.drawing and lesson.request is results.request
+@pytest.mark.parametrize("objective", ["grpo", "reinforce"])
+def test_rewarded_texts_become_more_likely(asg, state, evidence, objective: str) -> None:
+    kit, said = asg.kit, evidence.asked
+    advantages = jnp.where(jnp.arange(2) == 0, 1.0, -1.0) * jnp.ones((3, 1))
+    every = jnp.ones(advantages.shape, bool)
+    if objective == "grpo":
+        loss = updates.grpo(kit.backbone, kit.base, said, advantages, every, 0.0, 0.2)
+    else:
+        loss = updates.reinforce(kit.backbone, kit.base, said, advantages, every, 0.0)
+    before = state.roles["proposer"]
+    after = stepped(asg, loss, before)[1]
+    change = scores(asg)(kit.base, after.adapter, said) - scores(asg)(
+        kit.base, before.adapter, said
+    )
+    assert np.mean(change[:, 0]) > 0 > np.mean(change[:, 1])
 
 
 def best_and_rest(results: Results, winner: int = 1) -> Lesson:
@@ -187,9 +159,10 @@ def best_and_rest(results: Results, winner: int = 1) -> Lesson:
 
 @pytest.mark.parametrize("objective", ["rwr", "nft"])
 def test_rewarded_drawings_are_predicted_better(asg, state, results, objective) -> None:
-    settings, kit = replace(PLAIN, objective=objective), asg.kit
+    """At the times and noise of the update."""
+    settings, kit = replace(asg.settings, objective=objective, draws=1), asg.kit
     lesson = best_and_rest(results)
-    noise = times_and_noise(lesson.keys, lesson.drawing.values, 1, 1.0)
+    noise = times_and_noise(lesson.keys, lesson.drawing.values, 1, settings.sampler.shift)
     target = Target(lesson.drawing.values, settings.sampler.grid)
 
     @jax.jit
@@ -201,13 +174,13 @@ def test_rewarded_drawings_are_predicted_better(asg, state, results, objective) 
         return mean_square(flow.prediction - flow.goal).mean(0)
 
     before = state.roles["generator"]
-    after = drawing(asg, settings)(before, lesson)
+    after = stepped(asg, image_loss(asg, settings, state, results, lesson), before)[1]
     change = errors(after.adapter) - errors(before.adapter)
     assert change[1] < 0 and change[1] < min(change[0], change[2])
 
 
 def test_rewarded_steps_of_the_stochastic_sampler_become_more_likely(asg, state, results) -> None:
-    kit, settings = asg.kit, replace(PLAIN, objective="flow_grpo", sampler=STOCHASTIC)
+    kit, settings = asg.kit, replace(asg.settings, objective="flow_grpo", sampler=STOCHASTIC)
     order = Order(results.request, results.stream)
     drawn = jax.jit(partial(draw, kit.backbone, STOCHASTIC, 3))(Params(kit.base), order)
     lesson = best_and_rest(replace(results, drawing=drawn))
@@ -217,12 +190,13 @@ def test_rewarded_steps_of_the_stochastic_sampler_become_more_likely(asg, state,
     @jax.jit
     def log_probs(adapter):
         params = Params(kit.base, adapter)
-        prompts = encode(kit.backbone, params, lesson.request)
-        condition = kit.backbone.condition(params, prompts, lesson.keys[0])
+        condition = kit.backbone.condition(
+            params, encode(kit.backbone, params, lesson.request), lesson.keys[0]
+        )
         return trace_log_probs(kit.backbone, params, condition, trace, STOCHASTIC)
 
     before = state.roles["generator"]
-    after = drawing(asg, settings)(before, lesson)
+    after = stepped(asg, image_loss(asg, settings, state, results, lesson), before)[1]
     old, new = log_probs(before.adapter), log_probs(after.adapter)
     np.testing.assert_allclose(old, trace.log_probs, atol=1e-4)
     change = (new - old).sum(0).mean(0)
@@ -231,8 +205,8 @@ def test_rewarded_steps_of_the_stochastic_sampler_become_more_likely(asg, state,
 
 def test_a_group_shares_times_and_noise() -> None:
     keys = jax.random.split(jax.random.key(0), 2)
-    drawn = times_and_noise(keys, jnp.zeros((2, 3, 4, 5)), 4, 3.0)
-    t, noise = drawn.t.reshape(2, 4, 3), drawn.noise.reshape(2, 4, 3, 4, 5)
+    draw = times_and_noise(keys, jnp.zeros((2, 3, 4, 5)), 4, 3.0)
+    t, noise = draw.t.reshape(2, 4, 3), draw.noise.reshape(2, 4, 3, 4, 5)
     assert np.all(t == t[..., :1]) and np.all(noise == noise[:, :, :1])
     even = t[..., 0] / (3 - 2 * t[..., 0])  # the shift undone
     assert np.all((even >= np.arange(4) / 4) & (even <= np.arange(1, 5) / 4))
