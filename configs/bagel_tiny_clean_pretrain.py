@@ -12,4 +12,4 @@ from asg_jax.train.pretrain.settings import PretrainSettings
 
 def get_config() -> ConfigDict:
     """The settings of the run."""
-    return ConfigDict(asdict(PretrainSettings(scenes=20_000, steps=600)))
+    return ConfigDict(asdict(PretrainSettings(scenes=20_000, steps=1_600)))

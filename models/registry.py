@@ -44,6 +44,7 @@ class Family:
       small: names of the configurations that pre-training starts from.
       create: writes the json files of a small configuration and a tokenizer of these words.
       autoencoder: part of the base parameters that turns pictures into targets and back.
+      draws: finds, in their dotted paths, the parameters that only drawing uses.
       autoencoder_loss: what pre-training that part minimises, of the backbone, base parameters,
         pictures in [0, 1], a key and the weight of its regularisation.
       remat: the backbone with a policy of what the backward pass recomputes (none, dots, full).
@@ -63,6 +64,7 @@ class Family:
     small: tuple[str, ...]
     create: Callable[[str, Path, Sequence[str]], None]
     autoencoder: str
+    draws: str
     autoencoder_loss: Callable[[Any, PyTree, Array, Array, float], Array]
     remat: Callable[[Any, str], Any]
 

@@ -58,6 +58,7 @@ class BagelConfig:
     latent_resize: Resize = Resize(1024, 512, 16)
     latent_patch: int = 2  # latents per image token along a side
     latent_side: int = 64  # positions per side of the latent table
+    position_period: float = 1e4  # the longest of both position tables, in rows / 2 pi
     connector_activation: str = "gelu_pytorch_tanh"
     timestep_shift: float = 1.0  # of the training times
 
@@ -167,6 +168,7 @@ def _from_json(llm: dict[str, Any], vit: dict[str, Any], more: dict[str, Any]) -
         latent_resize=_rename(default.latent_resize, more.get("vae_transform", {}), RESIZE_FIELDS),
         latent_patch=more.get("latent_patch_size", default.latent_patch),
         latent_side=more.get("max_latent_size", default.latent_side),
+        position_period=more.get("position_period", default.position_period),
         connector_activation=more.get("connector_act", default.connector_activation),
         timestep_shift=more.get("timestep_shift", default.timestep_shift),
     )
@@ -210,6 +212,7 @@ def _to_json(config: BagelConfig) -> dict[str, dict[str, Any]]:
         "interpolate_pos": vision.interpolate,
         "latent_patch_size": config.latent_patch,
         "max_latent_size": config.latent_side,
+        "position_period": config.position_period,
         "connector_act": config.connector_activation,
         "timestep_shift": config.timestep_shift,
     }

@@ -70,6 +70,7 @@ _TINY = BagelConfig(
     vision_resize=Resize(32, 32, 8),
     latent_resize=Resize(32, 32, 8),
     latent_side=4,
+    position_period=0.33,  # with 1e4, four rows would hardly differ
 )
 SMALL = {"bagel-tiny": _TINY}
 
@@ -131,6 +132,7 @@ FAMILY = Family(
     small=tuple(SMALL),
     create=_create,
     autoencoder="vae",
+    draws=r"layers\.gen\.|gen_norm|time_embedder|vae2llm|llm2vae",
     autoencoder_loss=_autoencoder_loss,
     remat=_remat,
 )

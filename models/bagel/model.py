@@ -24,14 +24,15 @@ class Bagel(nnx.Module):
 
     def __init__(self, config: BagelConfig, *, rngs: nnx.Rngs):
         width, channels = config.language.width, config.token_channels
+        table = lambda side: nnx.Param(jnp.asarray(sincos_2d(side, width, config.position_period)))
         self.config = config
         self.language = LanguageModel(config.language, rngs=rngs)
         self.vision = VisionTower(config.vision, rngs=rngs)
         self.connector = MLP(
             config.vision.width, width, width, config.connector_activation, rngs=rngs
         )
-        self.vision_positions = nnx.Param(jnp.asarray(sincos_2d(config.vision.side, width)))
-        self.latent_positions = nnx.Param(jnp.asarray(sincos_2d(config.latent_side, width)))
+        self.vision_positions = table(config.vision.side)
+        self.latent_positions = table(config.latent_side)
         self.time_embedder = TimestepEmbedding(width, rngs=rngs)
         self.vae2llm = Linear(channels, width, rngs=rngs)
         self.llm2vae = Linear(width, channels, rngs=rngs)

@@ -11,13 +11,14 @@ from jaxtyping import Array, Float
 from asg_jax.models.layers.linear import Linear
 
 
-def sincos_2d(side: int, width: int) -> Float[np.ndarray, "rows width"]:
+def sincos_2d(side: int, width: int, period: float = 1e4) -> Float[np.ndarray, "rows width"]:
     """Sine-cosine table of a side x side grid in row-major order (float32).
 
     The first half of the width encodes the column, the second the row; each half is all sines,
-    then all cosines (MAE, arXiv 2111.06377).
+    then all cosines, of angles that turn once in 2 pi rows at first and in 2 pi `period` at last
+    (MAE, arXiv 2111.06377).
     """
-    frequencies = 10000.0 ** (-np.arange(width // 4, dtype=np.float64) / (width / 4))
+    frequencies = period ** (-np.arange(width // 4, dtype=np.float64) / (width / 4))
     angles = np.arange(side)[:, None] * frequencies
     axis = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
     column, row = np.tile(axis, (side, 1)), np.repeat(axis, side, axis=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import optax
 from optax.contrib import MuonDimensionNumbers, muon
@@ -21,6 +23,16 @@ def optimizer(peak: float, steps: int, warmup: int) -> optax.GradientTransformat
         optax.clip_by_global_norm(1.0),
         muon(rate, consistent_rms=0.2, muon_weight_dimension_numbers=matrices, adam_b2=0.99),
     )
+
+
+def two_rates(
+    usual: optax.GradientTransformation, special: optax.GradientTransformation, pattern: str
+) -> optax.GradientTransformation:
+    """The special update rule for parameters whose dotted path the pattern finds."""
+    dotted = lambda path: ".".join(entry.key for entry in path)
+    label = lambda path, _: "special" if re.search(pattern, dotted(path)) else "usual"
+    labels = lambda params: jax.tree.map_with_path(label, params)
+    return optax.partition({"usual": usual, "special": special}, labels)
 
 
 def matrices(params: PyTree) -> PyTree:

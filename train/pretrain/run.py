@@ -18,7 +18,7 @@ from asg_jax.models.registry import Family, small_family
 from asg_jax.train.data.grammar import vocabulary
 from asg_jax.train.pretrain.lessons import Lessons, lessons, pixels
 from asg_jax.train.pretrain.losses import drawing_loss, text_loss
-from asg_jax.train.pretrain.optimizer import optimizer
+from asg_jax.train.pretrain.optimizer import optimizer, two_rates
 from asg_jax.train.pretrain.phase import Phase, run_phase
 from asg_jax.train.pretrain.settings import LANES, PretrainSettings
 
@@ -48,7 +48,7 @@ def pretrain(settings: PretrainSettings, workdir: Path) -> Path:
     frozen = {family.autoencoder: base.pop(family.autoencoder)}
     phase = autoencoder_phase(settings, family, backbone)
     frozen = run_phase(phase, frozen, base, workdir)
-    base = run_phase(joint_phase(settings, backbone, processor), base, frozen, workdir)
+    base = run_phase(joint_phase(settings, family, backbone, processor), base, frozen, workdir)
     cast = lambda leaf, like: leaf.astype(like.dtype)
     stored = jax.tree.map(cast, base | frozen, backbone.abstract_base(STORED))
     family.export(folder, backbone, stored, None)
@@ -75,7 +75,9 @@ def autoencoder_phase(settings: PretrainSettings, family: Family, backbone: Back
     )
 
 
-def joint_phase(settings: PretrainSettings, backbone: Backbone, processor: Processor) -> Phase:
+def joint_phase(
+    settings: PretrainSettings, family: Family, backbone: Backbone, processor: Processor
+) -> Phase:
     """Learns all texts and to draw, with the autoencoder as it is."""
 
     def loss(trained: PyTree, rest: PyTree, batch: Lessons, key: Array):
@@ -87,13 +89,14 @@ def joint_phase(settings: PretrainSettings, backbone: Backbone, processor: Proce
         drawing = drawing_loss(backbone, params, batch.drawing, key, settings.draws, settings.shift)
         return sum(parts.values()) + settings.drawing * drawing, parts | {"drawing": drawing}
 
+    rule = lambda rate: optimizer(rate, settings.steps, settings.warmup)
     return Phase(
         name="joint",
         steps=settings.steps,
         seed=settings.seed,
         batch=lambda n: lessons(settings, processor, n),
         loss=loss,
-        optimizer=optimizer(settings.rate, settings.steps, settings.warmup),
+        optimizer=two_rates(rule(settings.rate), rule(settings.drawing_rate), family.draws),
         checkpoint_every=settings.checkpoint_every,
     )
 

@@ -27,7 +27,6 @@ class Lane:
     length: int
 
 
-# Small batches: twice the steps with half the texts learn more from the same computation.
 LANES = (
     Lane((("answer", 8.0), ("ask", 1.0)), pictures=1, contexts=16, texts=8, length=24),
     Lane((("caption", 1.0), ("match", 1.0)), pictures=1, contexts=8, texts=3, length=40),
@@ -58,6 +57,8 @@ class PretrainSettings:
       drawing: weight of the drawing loss.
       steps: updates of the second phase, which learns everything but the autoencoder.
       rate: its peak learning rate; matrices are orthogonalised (Muon), the rest is Adam's.
+      drawing_rate: that of the parameters that only drawing uses: it learns best in small batches
+        with large steps, and texts do not.
       autoencoder_steps: updates of the first phase.
       autoencoder_rate: its peak learning rate.
       autoencoder_batch: its pictures per step.
@@ -73,14 +74,15 @@ class PretrainSettings:
     framings: tuple[float, ...] = (1 / 7,) * 7
     wrong: float = 0.0
     habits: float = 0.0
-    prompts: int = 24
-    draws: int = 6
+    prompts: int = 32
+    draws: int = 4
     shift: float = 3.0
     unprompted: float = 0.1
     prompt_length: int = 32
     drawing: float = 1.0
-    steps: int = 1_000
-    rate: float = 1.2e-2
+    steps: int = 2_000
+    rate: float = 4e-3
+    drawing_rate: float = 1.2e-2
     autoencoder_steps: int = 800
     autoencoder_rate: float = 4e-3
     autoencoder_batch: int = 32

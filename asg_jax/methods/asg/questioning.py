@@ -152,12 +152,13 @@ def _rows(moment: Moment, notes: Notes, judged: Judgement) -> list[dict[str, Any
     """The best question on each picture, or its first text where none is without fault."""
     rows, (questions, spoken) = [], notes
     for n, k in enumerate(judged.chosen.tolist()):
-        votes = Counter(normalize_answer(parse_answer(text)) for text in spoken[n][k][:-1])
+        texts = spoken[n][k][:-1] if questions[n][k] else []
+        votes = Counter(normalize_answer(parse_answer(text)) for text in texts)
         rows.append(
             {
                 "picture": moment.ids[n],
                 "question": questions[n][k] or "",
-                "answer": votes.most_common(1)[0][0],
+                "answer": max(votes, key=votes.__getitem__, default=""),
                 "votes": ", ".join(f"{text} {count}" for text, count in votes.most_common()),
                 "vote_entropy": float(judged.vote.entropy[n, k]),
                 "token_entropy": float(judged.surprise[n, k]),

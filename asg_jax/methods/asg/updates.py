@@ -159,7 +159,7 @@ def deal(
 
 
 def spread(name: str, rewards: Float[Array, "B G"], mask: Bool[Array, "B G"]) -> Metrics:
-    """Mean, standard deviation and size of the rewards, and the share of groups that teach nothing.
+    """Mean and standard deviation of rewards, and the share of groups that teach nothing.
 
     Args:
       name: whose rewards they are.
