@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
         solver=Role(2e-4, rank=32, alpha=64.0),
         generator=Role(1.5e-3, rank=32, alpha=64.0),
         lengths=Lengths(question=24, answer=8, caption=32, spec=104),
-        sampler=Sampler(grid=(4, 4), steps=16, shift=1.0, guidance=1.0),
+        sampler=Sampler(grid=(4, 4), steps=16, shift=3.0, guidance=1.0),
         objective="nft",
         warmup=10,
     )

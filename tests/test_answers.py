@@ -17,7 +17,7 @@ from asg_jax.answers import (
     vote_label,
     words_before_answer,
 )
-from asg_jax.framings import frame
+from asg_jax.prompts import ENGLISH
 
 few = settings(max_examples=50, deadline=None)
 GOOD = "How many red cubes are on the table?"
@@ -163,6 +163,6 @@ def test_a_repeat_alone_bars_a_question():
 @few
 @given(st.text(max_size=30))
 def test_framings_hold_the_question_verbatim(question):
-    framed = frame(question)
+    framed = ENGLISH.frame(question)
     assert len(set(framed)) == 7
     assert all(question in text and "one to five words" in text for text in framed)

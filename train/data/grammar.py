@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asg_jax.prompts.scenes import FRAMINGS, INSTRUCTIONS
+from asg_jax.prompts.scenes import FRAMINGS, INSTRUCTIONS, SCENES
 from asg_jax.train.data.annotators import label
 from asg_jax.train.data.captions import (
     OPENINGS,
@@ -63,11 +63,6 @@ class Exercise:
     scenes: tuple[Scene, ...]
     instruction: str
     target: str
-
-
-def frame(question: str) -> list[str]:
-    """The question in all framings, its text unchanged; the first is the canonical one."""
-    return [framing.format(question=question) for framing in FRAMINGS]
 
 
 def pairs_text(pairs: Pairs) -> str:
@@ -147,7 +142,7 @@ def _answer(scene: Scene, rng: np.random.Generator, usage: Usage) -> Exercise:
     question = ask(scene.items, rng, usage=usage)
     framing = int(rng.choice(len(FRAMINGS), p=usage.framings))
     told = label(question, str(answer(question, scene.items)), framing, usage, rng)
-    return Exercise((scene,), frame(str(question))[framing], told)
+    return Exercise((scene,), SCENES.frame(str(question))[framing], told)
 
 
 def _ask(scene: Scene, rng: np.random.Generator, usage: Usage) -> Exercise:

@@ -15,8 +15,8 @@ from asg_jax.answers import normalize_answer
 from asg_jax.backbone import Backbone, Params, Processor, Request, encode, host
 from asg_jax.models.pictures import bucket, to_picture
 from asg_jax.models.registry import Model
+from asg_jax.prompts import SCENES
 from asg_jax.rollout.text import TextSampler, sample_text
-from asg_jax.train.data.grammar import frame
 from asg_jax.train.data.questions import OPTIONS
 from asg_jax.train.evaluate.batches import in_batches, item_keys
 from asg_jax.train.evaluate.outcomes import Outcomes
@@ -128,7 +128,7 @@ def answer_all(
       votes: answers at T = 1 to each question.
       framed: put each question in all its framings; else in the canonical one only.
     """
-    framings = [frame(str(item.question)) for item in asked.items]
+    framings = [SCENES.frame(str(item.question)) for item in asked.items]
     texts = [[forms[0]] * votes + (forms if framed else forms[:1]) for forms in framings]
     batch = _batch(model.processor, asked, texts, settings.seed)
     each = len(texts[0])

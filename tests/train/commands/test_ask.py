@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image as PIL
 
-from asg_jax.framings import frame
+from asg_jax.prompts import ENGLISH
 from asg_jax.train.commands.ask import vote_line
 from asg_jax.train.main import main
 from tests import goldens
@@ -30,7 +30,7 @@ def test_prints_answer_vote_and_entropy(picture, capsys):
     lines = first.splitlines()
     assert lines[0].startswith("answer")
     votes = [int(n) for n in re.findall(r" (\d+)(?:,|$)", lines[-2])]
-    assert sum(votes) == len(frame("What is shown?"))
+    assert sum(votes) == len(ENGLISH.framings)
     entropy = float(lines[-1].split()[1])
     assert 0 < entropy < np.log(264)
     assert run(picture, "What is shown?") == 0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from asg_jax.answers import judge_questions, normalize_answer, question_kind, vote_label
+from asg_jax.prompts import SCENES
 from asg_jax.train.data import grammar
 from asg_jax.train.data.captions import OPENINGS, describe, holds, parse_caption, reworded
 from asg_jax.train.data.phrases import Pick
@@ -195,7 +196,7 @@ def test_the_vocabulary_is_small_and_held_out_wordings_use_known_words() -> None
 
 def test_framings_keep_the_question() -> None:
     text = str(Question("count", 0, Pick(shape="cross")))
-    framed = grammar.frame(text)
+    framed = SCENES.frame(text)
     assert len(set(framed)) == 7 and framed[0] == text and all(text in one for one in framed)
 
 
