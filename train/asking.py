@@ -1,0 +1,72 @@
+"""Questions about one picture, for the command line and notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from PIL.Image import Image as Picture
+
+from asg_jax.backbone import Backbone, Params, Request, encode
+from asg_jax.models.pictures import bucket
+from asg_jax.models.registry import Model
+from asg_jax.rollout.text import TextRollout, TextSampler, sample_text
+
+
+def ask(
+    model: Model,
+    picture: Picture,
+    texts: Sequence[str],
+    temperatures: Sequence[float],
+    *,
+    max_tokens: int = 64,
+    seed: int = 0,
+) -> tuple[list[str], TextRollout]:
+    """One answer to each text, all on one encoding of the picture.
+
+    Args:
+      model: that answers.
+      picture: of any size.
+      texts: questions, framed as the model is to read them.
+      temperatures: of each answer; 0 is greedy.
+      max_tokens: of the longest answer.
+      seed: of sampling.
+
+    Returns:
+      The answers, and what was recorded while they were sampled, (1, texts, tokens).
+    """
+    request = model.processor.prompt([[picture]], "ask")
+    ids = [model.processor.question(text) for text in texts]
+    rows = np.zeros((1, len(ids), bucket(max(map(len, ids)))), np.int32)
+    for row, question in zip(rows[0], ids, strict=True):
+        row[: len(question)] = question
+    mask = np.arange(rows.shape[2]) < np.array([len(question) for question in ids])[None, :, None]
+    keys = jax.random.split(jax.random.key(seed), (1, len(ids)))
+    sampler = TextSampler(
+        temperature=jnp.array([temperatures]),
+        max_tokens=max_tokens,
+        stop_ids=model.processor.stop_ids,
+    )
+    rollout = _answer(model.backbone, Params(model.base), request, rows, mask, keys, sampler)
+    rollout = jax.tree.map(np.asarray, rollout)
+    said = zip(rollout.ids[0], rollout.mask[0], strict=True)
+    return [model.processor.text(ids[real].tolist()).strip() for ids, real in said], rollout
+
+
+@partial(jax.jit, static_argnames="backbone")
+def _answer(
+    backbone: Backbone,
+    params: Params,
+    request: Request,
+    ids: Array,
+    mask: Array,
+    keys: Array,
+    sampler: TextSampler,
+) -> TextRollout:
+    """Encodes and prefills the picture once, and continues every text on that prefix."""
+    prefix = backbone.prefill(params, encode(backbone, params, request).main)
+    return sample_text(backbone, params, prefix, ids, mask, keys, sampler)
