@@ -71,7 +71,7 @@ WORDINGS = {
         "is the {x} {value} the {y}?",
         "can you see the {x} {value} the {y}?",
         "does the image show the {x} {value} the {y}?",
-        "does the {x} have a position {value} the {y}?",
+        "is there a {x} {value} the {y}?",
     ),
     "compare": (
         "are there more {xs} than {ys} in total?",

@@ -29,7 +29,7 @@ def two_rates(
     usual: optax.GradientTransformation, special: optax.GradientTransformation, pattern: str
 ) -> optax.GradientTransformation:
     """The special update rule for parameters whose dotted path the pattern finds."""
-    dotted = lambda path: ".".join(entry.key for entry in path)
+    dotted = lambda path: ".".join(str(entry.key) for entry in path)
     label = lambda path, _: "special" if re.search(pattern, dotted(path)) else "usual"
     labels = lambda params: jax.tree.map_with_path(label, params)
     return optax.partition({"usual": usual, "special": special}, labels)
