@@ -121,9 +121,9 @@ def prepare(config: str | SceneConfig, folder: str | Path | None = None) -> Scen
     return builder
 
 
-def read(builder: Scenes, split: str) -> Sequence[Mapping[str, Any]]:
+def read(builder: Scenes, split: str, **options: Any) -> Sequence[Mapping[str, Any]]:
     """The records of a split by number; TFDS wraps the method so that its type is lost."""
-    return cast(Any, builder).as_data_source(split)
+    return cast(Any, builder).as_data_source(split, **options)
 
 
 def scene_of(record: Mapping[str, Any]) -> Scene:
@@ -147,14 +147,16 @@ class SceneSource:
     """The unlabeled split; implements `asg_jax.train.data.loading.Source`."""
 
     def __init__(self, builder: Scenes):
-        self._records = read(builder, "train")
+        as_stored = {"image": tfds.decode.SkipDecoding()}
+        self._records = read(builder, "train", decoders=as_stored)
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, index: SupportsIndex) -> Example:
         number = index.__index__()
-        return Example(number, Image.fromarray(self._records[number]["image"]))
+        png = self._records[number]["image"]
+        return Example(number, Image.open(BytesIO(png)).convert("RGB"))
 
     def __repr__(self) -> str:
         return f"SceneSource({len(self)} pictures)"
