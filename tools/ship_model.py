@@ -41,8 +41,8 @@ def ship(run: Path, name: str) -> None:
     command = f"asg-jax pretrain --config={run.resolve().name}"
     (folder / "pretraining.json").write_text(json.dumps({"command": command} | facts) + "\n")
     model, settings = open_model(name), EvalSettings()
-    roles = dict.fromkeys(("solver", "generator"), Params(model.base))
-    scores = evaluate(model, roles, settings)
+    params = Params(model.base)
+    scores = evaluate(model, {"solver": params, "generator": params}, settings)
     report = {
         "command": f"asg-jax evaluate --model={name}",
         "settings": asdict(settings),

@@ -1,6 +1,7 @@
 """The update rules of pre-training, and which parameters get which."""
 
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,21 +22,22 @@ LANES = (Lane((("answer", 1.0),), pictures=1, contexts=1, texts=1, length=24),)
 
 
 def test_the_rate_rises_and_falls():
-    params = {"norm": jnp.zeros(1)}  # Adam: every step has the size of the rate
+    params: Any = {"norm": jnp.zeros(1)}  # Adam: every step has the size of the rate
     rule = optimizer(1.0, steps=4, warmup=2)
     state, sizes = rule.init(params), []
+    moved: Any
     for _ in range(4):
-        updates, state = rule.update({"norm": jnp.ones(1)}, state, params)
-        sizes.append(-float(updates["norm"][0]))
+        moved, state = rule.update({"norm": jnp.ones(1)}, state, params)
+        sizes.append(-float(moved["norm"][0]))
     np.testing.assert_allclose(sizes, [0, 0.5, 1, 0.5], rtol=0.2)  # but for the look ahead
 
 
 def test_only_what_the_pattern_finds_moves_at_the_special_rate():
-    params = {name: {"kernel": jnp.eye(3), "bias": jnp.zeros(3)} for name in ("read", "draw")}
+    params: Any = {name: {"kernel": jnp.eye(3), "bias": jnp.zeros(3)} for name in ("read", "draw")}
     rule = two_rates(optax.set_to_zero(), optimizer(1.0, steps=4, warmup=0), r"^draw\.")
-    updates, _ = rule.update(jax.tree.map(jnp.ones_like, params), rule.init(params), params)
-    assert not any(leaf.any() for leaf in updates["read"].values())
-    assert all(leaf.any() for leaf in updates["draw"].values())
+    moved: Any = rule.update(jax.tree.map(jnp.ones_like, params), rule.init(params), params)[0]
+    assert not any(leaf.any() for leaf in moved["read"].values())
+    assert all(leaf.any() for leaf in moved["draw"].values())
 
 
 @pytest.fixture(scope="module")
