@@ -19,7 +19,7 @@ from asg_jax.errors import UserError
 from asg_jax.models.checkpoint import paths
 from asg_jax.models.sharding import Rules, shardings
 
-FAMILIES = ("bagel",)  # sub-packages; each offers a FAMILY in its module `family`
+FAMILIES = ("bagel", "vargpt")  # sub-packages; each offers a FAMILY in its module `family`
 CONVERTED = "orbax"  # sub-folder that holds the parameters of a converted model
 RANDOM = "random:"  # prefix of the name of a model with random weights
 SHIPPED = Path(__file__).parent / "shipped"  # checkpoints that come with the package, by name

@@ -21,7 +21,7 @@ class Block(NamedTuple):
 
     keys: Float[Array, "B *G S heads width"]
     values: Float[Array, "B *G S heads width"]
-    mask: Bool[Array, "B #G #T S"] | None = None
+    mask: Bool[Array, "#B #G #T S"] | None = None
 
 
 def attention(

@@ -31,17 +31,23 @@ def states(model: LanguageModel, prompt: Prompt) -> Float[Array, "B T D"]:
 
 def prefill(model: LanguageModel, prompt: Prompt) -> Prefix:
     """Keys, values, next position and last state of a prompt."""
+    return prefill_states(model, prompt)[0]
+
+
+def prefill_states(model: LanguageModel, prompt: Prompt) -> tuple[Prefix, Float[Array, "B T D"]]:
+    """`prefill` and `states` in one pass."""
     hidden, (keys, values) = _run(model, prompt)
     order = jnp.where(prompt.mask, prompt.order, -1)
     last = order.shape[1] - 1 - jnp.argmax(order[:, ::-1], axis=1)
     positions = jnp.where(prompt.mask[..., None], prompt.positions, -1)
-    return Prefix(
+    prefix = Prefix(
         keys=keys[:, :, 0],
         values=values[:, :, 0],
         mask=prompt.mask,
         position=positions.max((1, 2)) + 1,
         hidden=jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0],
     )
+    return prefix, hidden
 
 
 def extend(

@@ -19,7 +19,7 @@ from asg_jax.models.layers.attention import Block, attention
 from asg_jax.models.layers.linear import Embedding, Linear
 from asg_jax.models.layers.mlp import GatedMLP
 from asg_jax.models.layers.norms import RMSNorm
-from asg_jax.models.layers.rotary import rotary_angles, rotate_halves
+from asg_jax.models.layers.rotary import rotary_angles, rotate_halves, sectioned_angles
 from asg_jax.models.layers.stack import scan_layers, stacked
 
 Streams = tuple[Float[Array, "B G _ D"], ...]  # one per expert; absent or empty is skipped
@@ -40,6 +40,7 @@ class LanguageConfig:
     eps: float
     qk_norm: bool = False
     experts: int = 1
+    sections: tuple[int, ...] = ()  # rotary frequencies of each axis of the index; all of one axis
     dtype: str = "float32"  # of activations and caches
     remat: str = "none"  # a policy of layers/stack.py
 
@@ -97,7 +98,7 @@ class DecoderLayer(nnx.Module):
         self,
         streams: Streams,
         angles: Float[Array, "B G T half"],
-        mask: Bool[Array, "B #G T T"] | None,
+        mask: Bool[Array, "#B #G T T"] | None,
         past: list[Block],
     ) -> tuple[Streams, tuple[Array, Array]]:
         experts = [e for e in (self.und, self.gen) if e is not None][: len(streams)]
@@ -138,7 +139,7 @@ class LanguageModel(nnx.Module):
         self,
         streams: Streams,
         positions: Int[Array, "B G T A"],
-        mask: Bool[Array, "B #G T T"] | None,
+        mask: Bool[Array, "#B #G T T"] | None,
         past: tuple[Block, ...] = (),
     ) -> tuple[Streams, tuple[Float[Array, "layers B G T heads width"], ...]]:
         """The residual streams after the last layer, and the keys and values of the new rows.
@@ -150,8 +151,11 @@ class LanguageModel(nnx.Module):
           past: earlier rows with a leading layer axis; new rows see all that its mask shows.
         """
         config = self.config
-        # One axis: all axes of the index are equal or there is only one.
-        angles = rotary_angles(positions[..., 0], config.head_width, config.theta)
+        width, theta = config.head_width, config.theta
+        if config.sections:
+            angles = sectioned_angles(positions, width, theta, config.sections)
+        else:
+            angles = rotary_angles(positions[..., 0], width, theta)
 
         def apply(layer: DecoderLayer, streams, past):
             blocks = [Block(k, v, block.mask) for (k, v), block in zip(past, earlier, strict=True)]

@@ -8,6 +8,13 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 
+def standardize(x: Float[Array, "*batch width"], eps: float) -> Float[Array, "*batch width"]:
+    """(x - mean) / std over the last axis."""
+    y = x.astype(jnp.float32)
+    y = y - jnp.mean(y, -1, keepdims=True)
+    return (y * jax.lax.rsqrt(jnp.mean(y * y, -1, keepdims=True) + eps)).astype(x.dtype)
+
+
 class RMSNorm(nnx.Module):
     """x / rms(x), cast back, times the weight."""
 
@@ -30,9 +37,7 @@ class LayerNorm(nnx.Module):
         self.eps = eps
 
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
-        y = x.astype(jnp.float32)
-        y = y - jnp.mean(y, -1, keepdims=True)
-        y = y * jax.lax.rsqrt(jnp.mean(y * y, -1, keepdims=True) + self.eps)
+        y = standardize(x.astype(jnp.float32), self.eps)
         return (y * self.weight[...] + self.bias[...]).astype(x.dtype)
 
 

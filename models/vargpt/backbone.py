@@ -1,0 +1,198 @@
+"""VARGPT-v1.1 as a backbone: the protocol's functions on the NNX network."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from asg_jax.backbone import (
+    Bits,
+    Cache,
+    Draw,
+    Image,
+    Params,
+    Prefix,
+    Prompt,
+    Prompts,
+    PyTree,
+    Sampler,
+    Spec,
+    State,
+    Target,
+)
+from asg_jax.models.layers import context
+from asg_jax.models.layers.linear import attach
+from asg_jax.models.vargpt import drawing
+from asg_jax.models.vargpt.config import VargptConfig
+from asg_jax.models.vargpt.drawing import Condition
+from asg_jax.models.vargpt.model import Vargpt
+from asg_jax.models.vargpt.quantizer import dequantize, random_flips
+
+
+@dataclass(frozen=True)
+class VargptBackbone:
+    """Implements `asg_jax.backbone.Backbone`; hashable, so it can be a static argument of jit.
+
+    A target's values are bits, 0 or 1. With a key, `encode_target` adds 2 where the bit enters the
+    network flipped, while its label stays (bitwise self-correction, arXiv 2412.04431).
+    """
+
+    config: VargptConfig
+
+    @property
+    def spec(self) -> Spec:
+        config = self.config
+        return Spec(
+            kind="bits",
+            steps=config.scales,
+            unrolled=True,
+            token_pixels=config.vae.downsample,
+            token_channels=config.vae.bits,
+            max_grid=config.square,  # other templates are higher or wider
+            axes=3,
+            vocabulary=config.language.vocabulary,
+        )
+
+    @cached_property
+    def _abstract(self) -> tuple[Any, Any]:
+        model = nnx.eval_shape(lambda: Vargpt(self.config, rngs=nnx.Rngs(0)))
+        return nnx.split(model)
+
+    def model(self, params: Params) -> Vargpt:
+        """The network with its parameters in place; cheap, meant for use inside jit."""
+        model = nnx.merge(self._abstract[0], params.base)
+        attach(model, params.adapter)
+        return model
+
+    def abstract_base(self, dtype: jnp.dtype | str = jnp.bfloat16) -> PyTree:
+        """Shapes and dtypes of the base parameters: the tokenizer float32, the rest `dtype`."""
+        base = nnx.to_pure_dict(self._abstract[1])
+        dtypes = {name: jnp.dtype("float32" if name == "vae" else dtype) for name in base}
+        return {
+            name: jax.tree.map(partial(_with_dtype, dtype=dtypes[name]), part)
+            for name, part in base.items()
+        }
+
+    def init_base(self, key: Key[Array, ""]) -> PyTree:
+        """Random float32 base parameters; meant to be compiled."""
+        return nnx.to_pure_dict(nnx.state(Vargpt(self.config, rngs=nnx.Rngs(key))))
+
+    def encode_image(self, params: Params, image: Image) -> Float[Array, "B M D"]:
+        return self.model(params).image_rows(image)
+
+    def encode_target(
+        self, params: Params, pixels: Float[Array, "B H W 3"], key: Key[Array, ""] | None
+    ) -> Target:
+        side, bits = self.config.vae.downsample, self.config.vae.bits
+        grid = pixels.shape[1] // side, pixels.shape[2] // side
+        schedule, vae = self.config.schedule(grid), self.model(params).vae
+        if key is None:
+            return Target(vae.encode(pixels * 2 - 1, schedule), grid)
+        flips = random_flips(key, pixels.shape[:1], bits, schedule)
+        return Target(vae.encode(pixels * 2 - 1, schedule, flips) + 2 * flips, grid)
+
+    def encode_latents(self, params: Params, target: Target) -> Float[Array, "B L D"]:
+        model, schedule = self.model(params), self.config.schedule(target.grid)
+        modulation = model.decoder.modulation(jnp.zeros(target.values.shape[0], bool))
+        tokens = model.sequence(modulation.first, entering(target)[:, None], schedule)
+        return model.to_language(tokens[:, 0].astype(self.config.language.dtype))
+
+    def prefill(self, params: Params, prompt: Prompt) -> Prefix:
+        return context.prefill(self.model(params).language, prompt)
+
+    def extend(
+        self,
+        params: Params,
+        ids: Int[Array, "B G T"],
+        mask: Bool[Array, "B G T"],
+        prefix: Prefix,
+        room: int,
+    ) -> tuple[Float[Array, "B G D"], Cache]:
+        return context.extend(self.model(params).language, ids, mask, prefix, room)
+
+    def decode(
+        self, params: Params, token: Int[Array, "B G"], cache: Cache
+    ) -> tuple[Float[Array, "B G D"], Cache]:
+        return context.decode(self.model(params).language, token, cache)
+
+    def hidden(
+        self,
+        params: Params,
+        prompt: Prompt,
+        ids: Int[Array, "B G T"],
+        mask: Bool[Array, "B G T"],
+    ) -> Float[Array, "B G T D"]:
+        return context.teacher_forced(self.model(params).language, prompt, ids, mask)
+
+    def states(self, params: Params, prompt: Prompt) -> Float[Array, "B T D"]:
+        return context.states(self.model(params).language, prompt)
+
+    def unembedding(self, params: Params) -> Float[Array, "V D"]:
+        return params.base["language"]["lm_head"]["table"]
+
+    def condition(self, params: Params, prompts: Prompts, key: Key[Array, ""]) -> Condition:
+        return drawing.condition(self.model(params), prompts.main)
+
+    def start(
+        self, params: Params, condition: Condition, keys: Key[Array, "B G"], sampler: Sampler
+    ) -> State:
+        return drawing.start(self.config, condition, keys, sampler)
+
+    def step(
+        self,
+        params: Params,
+        condition: Condition,
+        state: State,
+        i: int | Int[Array, ""],
+        sampler: Sampler,
+    ) -> State:
+        return drawing.step(self.model(params), condition, state, operator.index(i), sampler)
+
+    def preview(
+        self, params: Params, condition: Condition, state: State, sampler: Sampler
+    ) -> Target:
+        # Scales that are still to come count as zeros.
+        return Target(drawing.trace_of(state).bits, sampler.grid)
+
+    def pixels(
+        self, params: Params, condition: Condition, target: Target, keys: Key[Array, "B G"]
+    ) -> Float[Array, "B G H W 3"]:
+        batch = target.values.shape[:2]
+        total = dequantize(entering(target), self.config.schedule(target.grid))[1]
+        decoded = self.model(params).vae.decode(total.reshape(-1, *total.shape[2:]))
+        return (decoded * 0.5 + 0.5).reshape(*batch, *decoded.shape[1:])
+
+    def velocity(
+        self,
+        params: Params,
+        condition: Condition,
+        x: Float[Array, "B G L C"],
+        t: Float[Array, "B G"],
+        grid: tuple[int, int],
+    ) -> NoReturn:
+        raise ValueError("a backbone that draws bits has no velocity; compare its terms")
+
+    def terms(
+        self, params: Params, condition: Condition, target: Target, draw: Draw | None
+    ) -> Bits:
+        model, schedule = self.model(params), self.config.schedule(target.grid)
+        main = condition.main
+        tokens = model.sequence(main.modulation.first, entering(target), schedule)
+        hidden = model.language_states(main.prefix, tokens, schedule)
+        return Bits(model.decoder_logits(main, hidden, schedule), target.values & 1)
+
+
+def entering(target: Target) -> Int[Array, "*batch L C"]:
+    """The bits that enter the network: the labels, flipped where 2 was added."""
+    return (target.values & 1) ^ (target.values >> 1)
+
+
+def _with_dtype(leaf: Any, dtype: jnp.dtype) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, dtype)

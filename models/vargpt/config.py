@@ -1,0 +1,244 @@
+"""Sizes of VARGPT-v1.1, read from the json files of a checkpoint folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from asg_jax.errors import UserError
+from asg_jax.models.layers.language import LanguageConfig
+from asg_jax.models.vargpt.decoder import DecoderConfig
+from asg_jax.models.vargpt.scales import TEMPLATES, Grid, Schedule, Template, schedule
+from asg_jax.models.vargpt.vae import VAEConfig
+from asg_jax.models.vargpt.vision import VisionConfig
+
+MAIN, OWN, PICTURES = "config.json", "vargpt_config.json", "preprocessor_config.json"
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """Ids of the markers."""
+
+    pad: int = 151643
+    turn_start: int = 151644
+    turn_end: int = 151645
+    vision_start: int = 151652
+    vision_end: int = 151653
+    picture: int = 151655  # stands for one row of features of a picture
+    draw_start: int = 151657
+    draw_end: int = 151658
+    draw_pad: int = 151659  # stands for one token of a drawn picture
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Bounds of the area that the vision tower sees, in pixels."""
+
+    least: int = 56 * 56
+    most: int = 28 * 28 * 1280
+
+
+@dataclass(frozen=True)
+class VargptConfig:
+    """Everything that fixes the network; defaults are those of VARGPT-v1.1."""
+
+    language: LanguageConfig = LanguageConfig(
+        vocabulary=152064,
+        width=3584,
+        layers=28,
+        heads=28,
+        kv_heads=4,
+        head_width=128,
+        inner=18944,
+        theta=1e6,
+        eps=1e-6,
+        sections=(16, 24, 24),
+    )
+    vision: VisionConfig = VisionConfig()
+    decoder: DecoderConfig = DecoderConfig()
+    vae: VAEConfig = VAEConfig()
+    tokens: SpecialTokens = SpecialTokens()
+    pixels: Pixels = Pixels()
+    templates: tuple[Template, ...] = TEMPLATES
+    scales: int = 10  # of a template that a picture uses
+    system: str = "You are a helpful assistant."  # begins every conversation, if not empty
+
+    def schedule(self, grid: Grid) -> Schedule:
+        """The scales of a picture of that grid; see `scales.schedule` for errors."""
+        return schedule(self.templates, self.scales, grid)
+
+    @property
+    def square(self) -> Grid:
+        """The grid of the first template, in image tokens."""
+        return self.templates[0][self.scales - 1]
+
+    def compute(self, dtype: str = "float32", remat: str = "none") -> VargptConfig:
+        """The same network with another dtype of activations and another remat policy."""
+        return replace(
+            self,
+            language=replace(self.language, dtype=dtype, remat=remat),
+            vision=replace(self.vision, dtype=dtype, remat=remat),
+            decoder=replace(self.decoder, dtype=dtype, remat=remat),
+        )
+
+
+def describes(folder: Path) -> bool:
+    """Whether the folder's `config.json` has the three markers that only VARGPT has."""
+    try:
+        content = json.loads((folder / MAIN).read_text())
+    except (OSError, ValueError):
+        return False
+    special = content.get("special_tokens") if isinstance(content, dict) else None
+    return isinstance(special, dict) and "image_gen_start_token_id" in special
+
+
+def read_config(folder: Path) -> VargptConfig:
+    """Reads `config.json` and, where present, `preprocessor_config.json` and `vargpt_config.json`.
+
+    The last holds what the official code fixes for its only model; absent keys keep those values.
+
+    Raises:
+      UserError: a file is missing or unreadable, lacks a field, or describes another model.
+    """
+    optional = {
+        name: _read(folder / name) if (folder / name).exists() else {} for name in (PICTURES, OWN)
+    }
+    try:
+        return _from_json(_read(folder / MAIN), optional[PICTURES], optional[OWN])
+    except KeyError as error:
+        raise UserError(
+            f"{folder}: the json files lack the field {error}; they do not describe a VARGPT-v1.1 "
+            "model."
+        ) from error
+    except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise UserError(
+            f"{folder}: a field of the json files has a value of a wrong kind ({error}); "
+            "restore the files of the checkpoint."
+        ) from error
+
+
+def write_config(config: VargptConfig, folder: Path) -> None:
+    """Writes the three json files that `read_config` reads back to an equal configuration."""
+    for name, content in _to_json(config).items():
+        (folder / name).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict):
+            raise ValueError("not an object")
+        return content
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path} is missing; a VARGPT-v1.1 folder holds config.json and safetensors files."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not readable as json ({error}); restore the file.") from error
+
+
+# official field -> ours
+LANGUAGE_FIELDS = {
+    "vocab_size": "vocabulary",
+    "hidden_size": "width",
+    "num_hidden_layers": "layers",
+    "num_attention_heads": "heads",
+    "num_key_value_heads": "kv_heads",
+    "intermediate_size": "inner",
+    "rope_theta": "theta",
+    "rms_norm_eps": "eps",
+}
+VISION_FIELDS = {
+    "embed_dim": "width",
+    "depth": "layers",
+    "num_heads": "heads",
+    "patch_size": "patch",
+    "spatial_merge_size": "merge",
+    "temporal_patch_size": "frames",
+}
+TOKEN_FIELDS = {
+    "bos_token_id": "pad",  # one token for the start of a text and for padding
+    "im_start_token_id": "turn_start",
+    "eos_token_id": "turn_end",
+    "vision_start_token_id": "vision_start",
+    "vision_end_token_id": "vision_end",
+    "image_token_id": "picture",
+}
+DRAW_FIELDS = {
+    "image_gen_start_token_id": "draw_start",
+    "image_gen_end_token_id": "draw_end",
+    "image_gen_pad_token_id": "draw_pad",
+}
+PIXEL_FIELDS = {"min_pixels": "least", "max_pixels": "most"}
+OWN_FIELDS = {"scales": "scales", "system_prompt": "system"}
+DECODER_FIELDS = {
+    name: name for name in ("width", "layers", "heads", "inner", "text_rows", "levels", "chunk")
+}
+VAE_FIELDS = {name: name for name in ("channels", "multipliers", "blocks", "bits", "groups")}
+
+
+def _from_json(main: dict[str, Any], pictures: dict[str, Any], own: dict[str, Any]) -> VargptConfig:
+    default, vision = VargptConfig(), main["vision_config"]
+    width, heads = main["hidden_size"], main["num_attention_heads"]
+    language = LanguageConfig(
+        **{ours: main[name] for name, ours in LANGUAGE_FIELDS.items()},
+        head_width=main.get("head_dim") or width // heads,
+        sections=tuple(main["rope_scaling"]["mrope_section"]),
+    )
+    tower = {ours: vision[name] for name, ours in VISION_FIELDS.items()}
+    tokens = _renamed(default.tokens, main, TOKEN_FIELDS)
+    templates = own.get("templates")
+    if templates is not None:
+        templates = tuple(tuple((h, w) for h, w in template) for template in templates)
+    return _renamed(
+        replace(
+            default,
+            language=language,
+            vision=VisionConfig(**tower, inner=int(tower["width"] * vision["mlp_ratio"])),
+            decoder=_renamed(default.decoder, own.get("decoder", {}), DECODER_FIELDS),
+            vae=_renamed(default.vae, own.get("vae", {}), VAE_FIELDS),
+            tokens=_renamed(tokens, main["special_tokens"], DRAW_FIELDS),
+            pixels=_renamed(default.pixels, pictures, PIXEL_FIELDS),
+            templates=templates or default.templates,
+        ),
+        own,
+        OWN_FIELDS,
+    )
+
+
+def _to_json(config: VargptConfig) -> dict[str, dict[str, Any]]:
+    vision, tokens = config.vision, config.tokens
+    main = {
+        "model_type": "vargpt_qwen2_vl",
+        "hidden_act": "silu",
+        "tie_word_embeddings": False,
+        **_official(config.language, LANGUAGE_FIELDS),
+        "head_dim": config.language.head_width,
+        "rope_scaling": {"type": "mrope", "mrope_section": config.language.sections},
+        "vision_config": {
+            **_official(vision, VISION_FIELDS),
+            "hidden_size": config.language.width,
+            "mlp_ratio": vision.inner / vision.width,
+            "in_chans": vision.channels,
+        },
+        **_official(tokens, TOKEN_FIELDS),
+        "special_tokens": _official(tokens, DRAW_FIELDS),
+    }
+    own = {
+        **_official(config, OWN_FIELDS),
+        "decoder": _official(config.decoder, DECODER_FIELDS),
+        "vae": _official(config.vae, VAE_FIELDS),
+        "templates": config.templates,
+    }
+    return {MAIN: main, PICTURES: _official(config.pixels, PIXEL_FIELDS), OWN: own}
+
+
+def _renamed(default: Any, content: dict[str, Any], fields: dict[str, str]) -> Any:
+    known = {ours: content[name] for name, ours in fields.items() if name in content}
+    return replace(default, **{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
+
+
+def _official(part: Any, fields: dict[str, str]) -> dict[str, Any]:
+    return {name: getattr(part, ours) for name, ours in fields.items()}

@@ -1,0 +1,120 @@
+"""What VARGPT-v1.1 offers the programs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from jax import Array
+from jax.sharding import Mesh
+
+from asg_jax.backbone import Params, PyTree
+from asg_jax.models.registry import Family
+from asg_jax.models.tokenizers import TOKENIZER_FILES, ByteTokenizer, write_word_tokenizer
+from asg_jax.models.vargpt import checkpoint
+from asg_jax.models.vargpt.adapters import ROLES
+from asg_jax.models.vargpt.backbone import VargptBackbone
+from asg_jax.models.vargpt.config import (
+    MAIN,
+    OWN,
+    PICTURES,
+    Pixels,
+    SpecialTokens,
+    VargptConfig,
+    describes,
+    write_config,
+)
+from asg_jax.models.vargpt.decoder import DecoderConfig
+from asg_jax.models.vargpt.processor import VargptProcessor, specials
+from asg_jax.models.vargpt.sharding import RULES
+from asg_jax.models.vargpt.vae import VAEConfig
+from asg_jax.models.vargpt.vision import VisionConfig
+
+_FULL = VargptConfig()
+HEADERS = ("user", "assistant")  # words of the chat format
+# Learns rendered scenes of 32 x 32 pixels: four scales up to 8 x 8 tokens of 16 bits.
+_TINY = VargptConfig(
+    language=replace(
+        _FULL.language,
+        vocabulary=96,
+        width=128,
+        layers=4,
+        heads=4,
+        kv_heads=4,
+        head_width=32,
+        inner=320,
+        theta=1e4,
+        sections=(4, 6, 6),
+    ),
+    vision=VisionConfig(width=128, layers=2, heads=4, inner=256, patch=4, frames=1),
+    decoder=DecoderConfig(width=128, layers=4, heads=4, inner=320, text_rows=64, levels=6, chunk=2),
+    vae=VAEConfig(channels=16, multipliers=(1, 2, 2), blocks=1, bits=16, groups=4),
+    tokens=SpecialTokens(*range(80, 89)),
+    pixels=Pixels(32 * 32, 32 * 32),
+    templates=(((1, 1), (2, 2), (4, 4), (8, 8)),),
+    scales=4,
+    system="",
+)
+SMALL = {"vargpt-tiny": _TINY}
+
+
+def _open(folder: Path, dtype: str) -> tuple[VargptBackbone, VargptProcessor]:
+    backbone = checkpoint.open_config(folder, dtype)
+    return backbone, VargptProcessor.load(folder, backbone.config)
+
+
+def _load(folder: Path, dtype: str, mesh: Mesh | None) -> PyTree:
+    return checkpoint.load(folder, dtype, mesh)[1]
+
+
+def _describe(folder: Path, to: Path) -> None:
+    for name in (MAIN, OWN, PICTURES, *TOKENIZER_FILES):
+        if (folder / name).exists():
+            shutil.copy2(folder / name, to / name)
+
+
+def _random(config: VargptConfig, dtype: str) -> tuple[VargptBackbone, VargptProcessor]:
+    config = config.compute(dtype)
+    return VargptBackbone(config), VargptProcessor(config, ByteTokenizer(specials(config.tokens)))
+
+
+def _create(size: str, folder: Path, words: Sequence[str]) -> None:
+    config = SMALL[size]
+    write_config(config, folder)
+    write_word_tokenizer(folder, [*words, *HEADERS], specials(config.tokens))
+
+
+def _autoencoder_loss(
+    backbone: VargptBackbone, base: PyTree, pixels: Array, key: Array, weight: float
+) -> Array:
+    config = backbone.config
+    grid = pixels.shape[1] // config.vae.downsample, pixels.shape[2] // config.vae.downsample
+    return backbone.model(Params(base)).vae.loss(pixels * 2 - 1, config.schedule(grid), weight)
+
+
+def _remat(backbone: VargptBackbone, policy: str) -> VargptBackbone:
+    config = backbone.config
+    return replace(backbone, config=config.compute(config.language.dtype, policy))
+
+
+FAMILY = Family(
+    describes=describes,
+    open=_open,
+    stored_dtype=checkpoint.stored_dtype,
+    load=_load,
+    export=checkpoint.export,
+    describe=_describe,
+    official_module=checkpoint.official_module,
+    rules=RULES,
+    roles=ROLES,
+    sizes={"vargpt-7b": _FULL},
+    random=_random,
+    small=tuple(SMALL),
+    create=_create,
+    autoencoder="vae",
+    draws=r"^decoder\.|^(to|from)_language\.",
+    autoencoder_loss=_autoencoder_loss,
+    remat=_remat,
+)

@@ -1,0 +1,15 @@
+"""Where the parameters of VARGPT-v1.1 are cut: matmuls over `fsdp` and `tensor`, no others.
+
+A map into heads, hidden units or the vocabulary is cut over `tensor` at its output, the map back at
+its input. Four key-value heads limit `tensor` to 4 at full size.
+"""
+
+RULES = (
+    (r"language\.embed_tokens\.table", ("tensor", "fsdp")),
+    # Logits stay cut over the vocabulary: no device ever needs the whole matrix.
+    (r"language\.lm_head\.table", ("fsdp,tensor", None)),
+    (r".*\.((q|k|v)_proj|(gate|up)_proj|fc1|qkv|ca\.q|kv|pool_kv)\.kernel", ("fsdp", "tensor")),
+    (r".*\.((o|down)_proj|fc2|proj|pool_proj)\.kernel", ("tensor", "fsdp")),
+    (r"decoder\.(shared|head)_modulation\.kernel", ("fsdp", "tensor")),
+    (r".*\.((q|k|v)_proj|fc1|qkv)\.bias", ("tensor",)),
+)
