@@ -184,6 +184,7 @@ class VargptBackbone:
     ) -> Bits:
         model, schedule = self.model(params), self.config.schedule(target.grid)
         main = condition.main
+        assert main.prefix is not None  # only the release's own rollouts forget it
         tokens = model.sequence(main.modulation.first, entering(target), schedule)
         hidden = model.language_states(main.prefix, tokens, schedule)
         return Bits(model.decoder_logits(main, hidden, schedule), target.values & 1)

@@ -303,7 +303,7 @@ def fresh(config: VargptConfig, dtype: np.dtype) -> dict[str, np.ndarray]:
     """The unused tensors of a new model, which `UNUSED` names."""
     decoder, width, bits = config.decoder, config.decoder.width, config.vae.bits
     zeros = lambda *shape: np.zeros(shape, dtype)
-    found = {_MASK: 2 ** np.arange(bits - 1, -1, -1, dtype=np.int64)}
+    found: dict[str, np.ndarray] = {_MASK: 2 ** np.arange(bits - 1, -1, -1, dtype=np.int64)}
     for name, size in (("", width), ("_out", config.language.width)):
         found[f"image_gen_projector{name}.ln_q.weight"] = np.ones(size, dtype)
         found[f"image_gen_projector{name}.ln_q.bias"] = zeros(size)

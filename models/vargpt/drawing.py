@@ -99,6 +99,7 @@ def guided_branch(condition: Condition) -> Branch:
         return joined.reshape(*joined.shape[:axis], -1, *joined.shape[axis + 2 :])
 
     def join_blocks(main: Block, absent: Block) -> Block:
+        assert main.mask is not None and absent.mask is not None  # `_context` gives both
         return Block(
             join(main.keys, absent.keys, 1),
             join(main.values, absent.values, 1),
@@ -133,9 +134,11 @@ def start(
     batch, samples = keys.shape
     rows = batch * (2 if sampler.guidance > 1 else 1)
     shape = (batch, samples, schedule.length, config.vae.bits)
-    room = lambda layers, heads, width, dtype: (
-        (jnp.zeros((layers, rows, samples, schedule.length, heads, width), dtype),) * 2
-    )
+
+    def room(layers: int, heads: int, width: int, dtype: str) -> KeysValues:
+        empty = jnp.zeros((layers, rows, samples, schedule.length, heads, width), dtype)
+        return empty, empty
+
     language, decoder = config.language, config.decoder
     remembered = None
     if condition.main.prefix is not None:
@@ -272,8 +275,8 @@ def language_scale(
         present = prefix.mask.any(-1)
         offset = jnp.where(present, prefix.position + begin, 0)
         mask = jnp.broadcast_to(present[:, None, None, None], (tokens.shape[0], 1, 1, begin))
-        earlier = [x[:, :, :, :begin] for x in cache]
-        past = (prefix_block(prefix), Block(*earlier, mask))
+        keys, values = (x[:, :, :, :begin] for x in cache)
+        past = (prefix_block(prefix), Block(keys, values, mask))
     positions = jnp.broadcast_to(
         (offset[:, None] + jnp.arange(count))[:, None, :, None], (*tokens.shape[:3], 1)
     )

@@ -157,7 +157,7 @@ class VargptProcessor:
         """See `asg_jax.backbone.Processor`; resized on 8-bit values as Pillow shrinks a picture."""
         vision = self.config.vision
         batch, *size = pixels.shape[:3]
-        height, width = resized(*size, vision.patch * vision.merge, self.config.pixels)
+        height, width = resized(size[0], size[1], vision.patch * vision.merge, self.config.pixels)
         levels = jnp.floor(jnp.clip(pixels, 0, 1) * 255)
         for shape in ((batch, size[0], width, 3), (batch, height, width, 3)):
             if shape != levels.shape:

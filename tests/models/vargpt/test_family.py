@@ -81,6 +81,7 @@ def test_the_autoencoder_loss_teaches_pictures_and_bits(tiny):
     vae = base["vae"]
     first, gradient, vae = step(vae)
     assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(gradient))
+    last = first
     for _ in range(10):
         last, _, vae = step(vae)
     assert float(last) < float(first)
@@ -111,10 +112,10 @@ def test_the_full_size_runs_its_protocol_in_shapes():
     state = jax.eval_shape(lambda c: backbone.start(params, c, keys, sampler), made)
     assert state.inner.language[0].shape == (28, 2, 2, 2521, 4, 128)
     for scale in range(backbone.spec.steps):
-        run = lambda c, s, n=scale: backbone.step(params, c, s, n, sampler)
-        after = jax.eval_shape(run, made, state)
+        run = lambda p, c, s, n=scale: backbone.step(p, c, s, n, sampler)
+        after = jax.eval_shape(run, params, made, state)
         assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
         state = after
-    target = jax.eval_shape(lambda c, s: backbone.preview(params, c, s, sampler), made, state)
-    terms = jax.eval_shape(lambda c, t: backbone.terms(params, c, t, None), made, target)
+    target = jax.eval_shape(lambda p, c, s: backbone.preview(p, c, s, sampler), params, made, state)
+    terms = jax.eval_shape(lambda p, c, t: backbone.terms(p, c, t, None), params, made, target)
     assert terms.logits.shape == (1, 2, 2521, 32, 2) and terms.logits.dtype == np.float32

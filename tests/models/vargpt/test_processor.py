@@ -174,4 +174,4 @@ def test_resized_sides_are_multiples_within_the_bounds(height, width):
 @pytest.mark.parametrize("size", [(27, 100), (30, 6001)])
 def test_tiny_and_narrow_pictures_are_refused(size):
     with pytest.raises(UserError, match="too small or too narrow"):
-        resized(*size, 28, Pixels())
+        resized(size[0], size[1], 28, Pixels())
