@@ -1,4 +1,4 @@
-"""The shipped model under the real method: killed, shared by processes, spread over devices."""
+"""The shipped model under the real method: killed, shared by processes."""
 
 import json
 import signal
@@ -37,6 +37,9 @@ SETTINGS = {
 }
 WORDS = ["evolve", *(f"--config.{name}={value}" for name, value in SETTINGS.items())]
 
+# The phase is no number, and every process looks for repetitions among its own texts alone.
+APART = {"phase", "check/question_variety", "check/caption_variety"}
+
 
 def start(folder, *words, devices=1):
     """A process that runs in a folder."""
@@ -58,7 +61,7 @@ def assert_close(folder, other):
     """The numbers of two runs agree but for rounding."""
     for one, two in zip(metrics(folder), metrics(other), strict=True):
         assert one.keys() == two.keys()
-        for name in one.keys() - {"phase"}:
+        for name in one.keys() - APART:
             where = f"{name} at step {one['step']}"
             np.testing.assert_allclose(one[name], two[name], rtol=1e-2, atol=1e-3, err_msg=where)
 
@@ -105,11 +108,3 @@ def test_two_processes_give_the_losses_of_one(whole, tmp_path):
     group = [f"--coordinator={address}", "--processes=2"]
     launch.end(*[start(tmp_path, *group, f"--process={n}") for n in range(2)])
     assert_close(tmp_path, whole)
-
-
-@pytest.mark.parametrize("mesh", [{}, {"fsdp": 4, "tensor": 2}], ids=["data", "cut"])
-def test_eight_devices_give_the_losses_of_one(whole, tmp_path, mesh):
-    words = [f"--config.mesh.{axis}={size}" for axis, size in mesh.items()]
-    launch.end(start(tmp_path, *words, devices=8))
-    assert_close(tmp_path, whole)
-    assert json.loads((tmp_path / SUMMARY).read_text())["recompilations"] == 0
