@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -111,6 +112,41 @@ def paths(tree: PyTree) -> Iterator[tuple[str, Any]]:
     """Dotted path and leaf of every leaf of a nested dict."""
     for keys, leaf in jax.tree.leaves_with_path(tree):
         yield ".".join(str(key.key) for key in keys), leaf
+
+
+def module_name(path: str, modules: Iterable[tuple[str, str]]) -> str:
+    """Official name of one of our modules, `{n}` standing for the layer.
+
+    Args:
+      path: of the module.
+      modules: patterns that match whole paths, and the names that they stand for.
+
+    Raises:
+      KeyError: no pattern matches.
+    """
+    for pattern, name in modules:
+        match = re.fullmatch(pattern, path)
+        if match:
+            return match.expand(name)
+    raise KeyError(f"no official name is known for the module {path}")
+
+
+def module_source(path: str, axes: int, modules: Iterable[tuple[str, str]]) -> Source:
+    """Official place of a module's weight or bias, which has `axes` axes; see `module_name`."""
+    module, kind = path.rsplit(".", 1)
+    name = module_name(module, modules)
+    if kind != "kernel":
+        layout = Layout(tuple(range(axes - ("{n}" in name))))
+        return Source(f"{name}.{'bias' if kind == 'bias' else 'weight'}", layout)
+    layout = CONV if axes == 4 else POINTWISE if path.startswith("vae.") else LINEAR
+    return Source(f"{name}.weight", layout)
+
+
+def copy_files(names: Iterable[str], origin: Path, folder: Path) -> None:
+    """Copies the files of those names that a folder has."""
+    for name in names:
+        if (origin / name).exists():
+            shutil.copy2(origin / name, folder / name)
 
 
 def tensor_table(abstract: PyTree, source: Callable[[str, int], Source]) -> dict[str, Tensor]:

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any
+from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
-from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from asg_jax.backbone import (
-    Cache,
     Draw,
     Flow,
     Image,
     Params,
-    Prefix,
-    Prompt,
     Prompts,
-    PyTree,
     Sampler,
     Spec,
     State,
@@ -30,14 +23,14 @@ from asg_jax.models.bagel import drawing
 from asg_jax.models.bagel.config import BagelConfig
 from asg_jax.models.bagel.drawing import Condition
 from asg_jax.models.bagel.model import Bagel
-from asg_jax.models.layers import context
-from asg_jax.models.layers.linear import attach
+from asg_jax.models.layers.backbone import TextBackbone
 
 
 @dataclass(frozen=True)
-class BagelBackbone:
+class BagelBackbone(TextBackbone[Bagel]):
     """Implements `asg_jax.backbone.Backbone`; hashable, so it can be a static argument of jit."""
 
+    network: ClassVar = Bagel
     config: BagelConfig
 
     @property
@@ -54,30 +47,6 @@ class BagelBackbone:
             vocabulary=config.language.vocabulary,
         )
 
-    @cached_property
-    def _abstract(self) -> tuple[Any, Any]:
-        model = nnx.eval_shape(lambda: Bagel(self.config, rngs=nnx.Rngs(0)))
-        return nnx.split(model)
-
-    def model(self, params: Params) -> Bagel:
-        """The network with its parameters in place; cheap, meant for use inside jit."""
-        model = nnx.merge(self._abstract[0], params.base)
-        attach(model, params.adapter)
-        return model
-
-    def abstract_base(self, dtype: jnp.dtype | str = jnp.bfloat16) -> PyTree:
-        """Shapes and dtypes of the base parameters: the autoencoder float32, the rest `dtype`."""
-        base = nnx.to_pure_dict(self._abstract[1])
-        dtypes = {name: jnp.dtype("float32" if name == "vae" else dtype) for name in base}
-        return {
-            name: jax.tree.map(partial(_with_dtype, dtype=dtypes[name]), part)
-            for name, part in base.items()
-        }
-
-    def init_base(self, key: Key[Array, ""]) -> PyTree:
-        """Random float32 base parameters; meant to be compiled."""
-        return nnx.to_pure_dict(nnx.state(Bagel(self.config, rngs=nnx.Rngs(key))))
-
     def encode_image(self, params: Params, image: Image) -> Float[Array, "B N D"]:
         return self.model(params).image_rows(image)
 
@@ -92,39 +61,6 @@ class BagelBackbone:
         model = self.model(params)
         clean = model.embed_time(jnp.zeros((target.values.shape[0], 1)))
         return model.latent_rows(target.values, clean, model.places(target.grid))
-
-    def prefill(self, params: Params, prompt: Prompt) -> Prefix:
-        return context.prefill(self.model(params).language, prompt)
-
-    def extend(
-        self,
-        params: Params,
-        ids: Int[Array, "B G T"],
-        mask: Bool[Array, "B G T"],
-        prefix: Prefix,
-        room: int,
-    ) -> tuple[Float[Array, "B G D"], Cache]:
-        return context.extend(self.model(params).language, ids, mask, prefix, room)
-
-    def decode(
-        self, params: Params, token: Int[Array, "B G"], cache: Cache
-    ) -> tuple[Float[Array, "B G D"], Cache]:
-        return context.decode(self.model(params).language, token, cache)
-
-    def hidden(
-        self,
-        params: Params,
-        prompt: Prompt,
-        ids: Int[Array, "B G T"],
-        mask: Bool[Array, "B G T"],
-    ) -> Float[Array, "B G T D"]:
-        return context.teacher_forced(self.model(params).language, prompt, ids, mask)
-
-    def states(self, params: Params, prompt: Prompt) -> Float[Array, "B T D"]:
-        return context.states(self.model(params).language, prompt)
-
-    def unembedding(self, params: Params) -> Float[Array, "V D"]:
-        return params.base["language"]["lm_head"]["table"]
 
     def condition(self, params: Params, prompts: Prompts, key: Key[Array, ""]) -> Condition:
         return drawing.condition(self.model(params), prompts)
@@ -176,7 +112,3 @@ class BagelBackbone:
         noisy = (1 - t) * target.values + t * draw.noise
         prediction = self.velocity(params, condition, noisy, draw.t, target.grid)
         return Flow(prediction, draw.noise - target.values)
-
-
-def _with_dtype(leaf: Any, dtype: jnp.dtype) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, dtype)

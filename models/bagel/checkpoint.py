@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 from pathlib import Path
 
 from jax.sharding import Mesh
@@ -14,7 +12,7 @@ from asg_jax.models import checkpoint as files
 from asg_jax.models.bagel.backbone import BagelBackbone
 from asg_jax.models.bagel.config import read_config, write_config
 from asg_jax.models.bagel.sharding import RULES
-from asg_jax.models.checkpoint import CONV, LINEAR, POINTWISE, Checkpoint, Layout, Source, Tensor
+from asg_jax.models.checkpoint import Checkpoint, Layout, Source, Tensor
 from asg_jax.models.sharding import shardings
 from asg_jax.models.tokenizers import TOKENIZER_FILES
 
@@ -61,24 +59,14 @@ PARAMETERS = {
 
 def official_module(path: str) -> str:
     """Official name of one of our modules, `{n}` standing for the layer."""
-    for pattern, name in MODULES:
-        match = re.fullmatch(pattern, path)
-        if match:
-            return match.expand(name)
-    raise KeyError(f"no official name is known for the module {path}")
+    return files.module_name(path, MODULES)
 
 
 def source(path: str, axes: int) -> Source:
     """Official place of one of our parameters, which has `axes` axes."""
     if path in PARAMETERS:
         return Source(PARAMETERS[path], Layout((0, 1)))
-    module, kind = path.rsplit(".", 1)
-    name = official_module(module)
-    if kind != "kernel":
-        layout = Layout(tuple(range(axes - ("{n}" in name))))
-        return Source(f"{name}.{'bias' if kind == 'bias' else 'weight'}", layout)
-    layout = CONV if axes == 4 else POINTWISE if path.startswith("vae.") else LINEAR
-    return Source(f"{name}.weight", layout)
+    return files.module_source(path, axes, MODULES)
 
 
 def tables(base: PyTree) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -148,9 +136,8 @@ def export(folder: Path, backbone: BagelBackbone, base: PyTree, tokenizer: Path 
     main, vae = tables(base)
     files.export(folder / MAIN_FILES[0], base, main)
     files.export(folder / VAE_FILE, base, vae)
-    for name in TOKENIZER_FILES:
-        if tokenizer is not None and (tokenizer / name).exists():
-            shutil.copy2(tokenizer / name, folder / name)
+    if tokenizer is not None:
+        files.copy_files(TOKENIZER_FILES, tokenizer, folder)
 
 
 def _main_file(folder: Path) -> Path:

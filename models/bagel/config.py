@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,11 @@ from typing import Any
 from asg_jax.errors import UserError
 from asg_jax.models.bagel.vae import VAEConfig
 from asg_jax.models.bagel.vision import VisionConfig
+from asg_jax.models.config_files import interpreting, official, read_object, renamed, write_objects
 from asg_jax.models.layers.language import LanguageConfig
 from asg_jax.models.layers.mlp import ACTIVATIONS
+
+FILES = "a BAGEL folder holds llm_config.json, vit_config.json, ema.safetensors and ae.safetensors"
 
 
 @dataclass(frozen=True)
@@ -90,20 +92,13 @@ def read_config(folder: Path) -> BagelConfig:
       UserError: a file is missing or unreadable, lacks a field, or describes another model.
     """
     optional = folder / "bagel_config.json"
-    more = _read(optional) if optional.exists() else {}
-    try:
+    more = read_object(optional, FILES) if optional.exists() else {}
+    with interpreting(folder, "BAGEL"):
         config = _from_json(
-            _read(folder / "llm_config.json"), _read(folder / "vit_config.json"), more
+            read_object(folder / "llm_config.json", FILES),
+            read_object(folder / "vit_config.json", FILES),
+            more,
         )
-    except KeyError as error:
-        raise UserError(
-            f"{folder}: the json files lack the field {error}; they do not describe a BAGEL model."
-        ) from error
-    except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise UserError(
-            f"{folder}: a field of the json files has a value of a wrong kind ({error}); "
-            "restore the files of the checkpoint."
-        ) from error
     for name in (config.connector_activation, config.vision.activation):
         if name not in ACTIVATIONS:
             known = ", ".join(ACTIVATIONS)
@@ -113,23 +108,7 @@ def read_config(folder: Path) -> BagelConfig:
 
 def write_config(config: BagelConfig, folder: Path) -> None:
     """Writes the three json files that `read_config` reads back to an equal configuration."""
-    for name, content in _to_json(config).items():
-        (folder / name).write_text(json.dumps(content, indent=1) + "\n")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-        if not isinstance(content, dict):
-            raise ValueError("not an object")
-        return content
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{path} is missing; a BAGEL folder holds llm_config.json, vit_config.json, "
-            "ema.safetensors and ae.safetensors."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not readable as json ({error}); restore the file.") from error
+    write_objects(folder, _to_json(config))
 
 
 def _from_json(llm: dict[str, Any], vit: dict[str, Any], more: dict[str, Any]) -> BagelConfig:
@@ -162,10 +141,10 @@ def _from_json(llm: dict[str, Any], vit: dict[str, Any], more: dict[str, Any]) -
     return BagelConfig(
         language=language,
         vision=vision,
-        vae=_rename(VAEConfig(), more.get("vae_config", {}), VAE_FIELDS),
-        tokens=_rename(SpecialTokens(), more.get("special_tokens", {}), TOKEN_FIELDS),
-        vision_resize=_rename(default.vision_resize, more.get("vit_transform", {}), RESIZE_FIELDS),
-        latent_resize=_rename(default.latent_resize, more.get("vae_transform", {}), RESIZE_FIELDS),
+        vae=renamed(VAEConfig(), more.get("vae_config", {}), VAE_FIELDS),
+        tokens=renamed(SpecialTokens(), more.get("special_tokens", {}), TOKEN_FIELDS),
+        vision_resize=renamed(default.vision_resize, more.get("vit_transform", {}), RESIZE_FIELDS),
+        latent_resize=renamed(default.latent_resize, more.get("vae_transform", {}), RESIZE_FIELDS),
         latent_patch=more.get("latent_patch_size", default.latent_patch),
         latent_side=more.get("max_latent_size", default.latent_side),
         position_period=more.get("position_period", default.position_period),
@@ -204,10 +183,10 @@ def _to_json(config: BagelConfig) -> dict[str, dict[str, Any]]:
         "hidden_act": vision.activation,
     }
     more = {
-        "vae_config": _official(config.vae, VAE_FIELDS),
-        "special_tokens": _official(config.tokens, TOKEN_FIELDS),
-        "vit_transform": _official(config.vision_resize, RESIZE_FIELDS),
-        "vae_transform": _official(config.latent_resize, RESIZE_FIELDS),
+        "vae_config": official(config.vae, VAE_FIELDS),
+        "special_tokens": official(config.tokens, TOKEN_FIELDS),
+        "vit_transform": official(config.vision_resize, RESIZE_FIELDS),
+        "vae_transform": official(config.latent_resize, RESIZE_FIELDS),
         "vit_max_num_patch_per_side": vision.side,
         "interpolate_pos": vision.interpolate,
         "latent_patch_size": config.latent_patch,
@@ -242,12 +221,3 @@ RESIZE_FIELDS = {
     "image_stride": "stride",
     "max_pixels": "max_pixels",
 }
-
-
-def _rename(default: Any, content: dict[str, Any], fields: dict[str, str]) -> Any:
-    known = {ours: content[name] for name, ours in fields.items() if name in content}
-    return replace(default, **{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
-
-
-def _official(part: Any, fields: dict[str, str]) -> dict[str, Any]:
-    return {name: getattr(part, ours) for name, ours in fields.items()}

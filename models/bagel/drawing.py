@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from asg_jax.backbone import Prefix, Prompts, Sampler, State
 from asg_jax.models.bagel.model import Bagel
-from asg_jax.models.layers.context import prefill
+from asg_jax.models.layers.context import join_prefixes, prefill
 from asg_jax.ops.flow import flow_step, guide, start_noise, start_trace, time_grid
 from asg_jax.pytree import pytree
 
@@ -45,26 +45,7 @@ def condition(model: Bagel, prompts: Prompts) -> Condition:
     contexts.append(run(prompts.no_text) if prompts.no_text else jax.tree.map(jnp.zeros_like, main))
     if prompts.no_image is not None:
         contexts.append(run(prompts.no_image))
-    return Condition(_join(contexts), main)
-
-
-def _join(contexts: list[Prefix]) -> Prefix:
-    rows = max(context.mask.shape[1] for context in contexts)
-
-    def pad(x: Array, axis: int) -> Array:
-        return jnp.pad(x, [(0, (rows - x.shape[axis]) * (a == axis)) for a in range(x.ndim)])
-
-    def interleave(parts: list[Array], axis: int) -> Array:
-        joined = jnp.stack(parts, axis + 1)
-        return joined.reshape(*joined.shape[:axis], -1, *joined.shape[axis + 2 :])
-
-    return Prefix(
-        keys=interleave([pad(c.keys, 2) for c in contexts], 1),
-        values=interleave([pad(c.values, 2) for c in contexts], 1),
-        mask=interleave([pad(c.mask, 1) for c in contexts], 0),
-        position=interleave([c.position for c in contexts], 0),
-        hidden=interleave([c.hidden for c in contexts], 0),
-    )
+    return Condition(join_prefixes(contexts), main)
 
 
 def _first(contexts: Prefix, branches: int, count: int) -> Prefix:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from asg_jax.models.bagel.sharding import RULES
 from asg_jax.models.bagel.training import autoencoder_loss
 from asg_jax.models.bagel.vae import VAEConfig
 from asg_jax.models.bagel.vision import VisionConfig
+from asg_jax.models.checkpoint import copy_files
 from asg_jax.models.registry import Family
 from asg_jax.models.tokenizers import TOKENIZER_FILES, ByteTokenizer, write_word_tokenizer
 
@@ -90,9 +90,7 @@ def _load(folder: Path, dtype: str, mesh: Mesh | None) -> PyTree:
 
 
 def _describe(folder: Path, to: Path) -> None:
-    for name in (*JSON_FILES, *TOKENIZER_FILES):
-        if (folder / name).exists():
-            shutil.copy2(folder / name, to / name)
+    copy_files((*JSON_FILES, *TOKENIZER_FILES), folder, to)
 
 
 def _random(config: BagelConfig, dtype: str) -> tuple[BagelBackbone, BagelProcessor]:

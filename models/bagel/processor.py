@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -19,7 +20,8 @@ from PIL.Image import Resampling
 from asg_jax.backbone import Image, Prompts, Purpose, Request, host
 from asg_jax.models.bagel.config import BagelConfig, Resize, SpecialTokens
 from asg_jax.models.bagel.layout import Latent, Segment, Text, View, layout
-from asg_jax.models.pictures import bucket, to_array, to_rgb
+from asg_jax.models.batches import columns, patch_batch
+from asg_jax.models.pictures import to_array, to_rgb
 from asg_jax.models.tokenizers import Tokenizer, load_tokenizer
 
 BOS, EOS = "<|im_start|>", "<|im_end|>"
@@ -127,7 +129,7 @@ class BagelProcessor:
         if purpose == "draw" and any(pictures):
             pictures = [[resize(p, self.config.latent_resize) for p in row] for row in pictures]
             sources = _same_size(pictures)
-        images = self._images(pictures)
+        images = columns(pictures, self.image)
         views = [image.patches.shape[1] for image in images]
         conversations = [
             self._segments(turn, n, images, views, purpose) for n, turn in enumerate(turns)
@@ -147,12 +149,7 @@ class BagelProcessor:
     def image(self, pictures: Sequence[Picture]) -> Image:
         rule, side = self.config.vision_resize, self.config.vision.patch
         arrays = [to_array(resize(picture, rule)) for picture in pictures]
-        grids = np.array([[a.shape[0] // side, a.shape[1] // side] for a in arrays], np.int32)
-        counts = grids.prod(1)
-        rows = np.zeros((len(arrays), bucket(int(counts.max())), side * side * 3), np.float32)
-        for row, array, count in zip(rows, arrays, counts, strict=True):
-            row[:count] = patches(array, side)
-        return Image(host(rows), host(grids), host(np.arange(rows.shape[1]) < counts[:, None]))
+        return patch_batch(arrays, side, partial(patches, side=side))
 
     def view(self, pixels: Float[Array, "B H W 3"]) -> Image:
         """See `asg_jax.backbone.Processor`; sides must be multiples of the patch size."""
@@ -161,16 +158,6 @@ class BagelProcessor:
         rows = jnp.asarray(patches(jnp.floor(jnp.clip(pixels, 0, 1) * 255) / 255, side))
         grid = jnp.broadcast_to(jnp.array([height // side, width // side]), (batch, 2))
         return Image(rows, grid, jnp.ones(rows.shape[:2], bool))
-
-    def _images(self, pictures: list[list[Picture]]) -> tuple[Image, ...]:
-        """The i-th picture of every conversation in one `Image`; absent ones are all masked."""
-        images = []
-        for n in range(max(map(len, pictures), default=0)):
-            filler = next(row[n] for row in pictures if len(row) > n)
-            image = self.image([row[n] if len(row) > n else filler for row in pictures])
-            present = np.array([len(row) > n for row in pictures])
-            images.append(Image(image.patches, image.grid, image.mask & present[:, None]))
-        return tuple(images)
 
     def _segments(
         self, turn: Sequence[str | Picture], n: int, images, views: list[int], purpose: Purpose

@@ -10,7 +10,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from asg_jax.models.layers.attention import Block, attention
-from asg_jax.models.layers.convolution import Conv, ResidualBlock, downsample, upsample
+from asg_jax.models.layers.autoencoder import Decoder, Encoder
+from asg_jax.models.layers.convolution import ResidualBlock
 from asg_jax.models.layers.linear import Linear
 from asg_jax.models.layers.norms import GroupNorm
 
@@ -62,91 +63,15 @@ class Middle(nnx.Module):
         return self.block_2(self.attn_1(self.block_1(x)))
 
 
-class Level(nnx.Module):
-    """Residual blocks at one resolution, and the convolution that leaves it (if any)."""
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        blocks: int,
-        resample: bool,
-        groups: int,
-        *,
-        rngs: nnx.Rngs,
-    ):
-        widths = [inputs, *[outputs] * blocks]
-        self.block = nnx.List(
-            [ResidualBlock(width, outputs, groups=groups, rngs=rngs) for width in widths[:blocks]]
-        )
-        self.resample = Conv(outputs, outputs, 3, rngs=rngs) if resample else None
-
-    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W C2"]:
-        for block in self.block:
-            x = block(x)
-        return x
-
-
-class Encoder(nnx.Module):
-    """Pictures in [-1, 1] to mean and log-variance of the latents."""
-
-    def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs):
-        widths = [config.channels * m for m in config.multipliers]
-        last = len(widths) - 1
-        self.conv_in = Conv(config.picture_channels, config.channels, 3, rngs=rngs)
-        self.down = nnx.List(
-            [
-                Level(inputs, width, config.blocks, level < last, config.groups, rngs=rngs)
-                for level, (inputs, width) in enumerate(
-                    zip([config.channels, *widths], widths, strict=False)
-                )
-            ]
-        )
-        self.mid = Middle(widths[-1], config.groups, rngs=rngs)
-        self.norm_out = GroupNorm(widths[-1], groups=config.groups)
-        self.conv_out = Conv(widths[-1], 2 * config.latent_channels, 3, rngs=rngs)
-
-    def __call__(self, x: Float[Array, "B H W 3"]) -> Float[Array, "B h w moments"]:
-        x = self.conv_in(x)
-        for level in self.down:
-            x = level(x)
-            if level.resample is not None:
-                x = downsample(x, level.resample)
-        return self.conv_out(jax.nn.silu(self.norm_out(self.mid(x))))
-
-
-class Decoder(nnx.Module):
-    """Unscaled latents to pictures in about [-1, 1]; `up[0]` is the full resolution."""
-
-    def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs):
-        widths = [config.channels * m for m in config.multipliers]
-        inputs = [*widths[1:], widths[-1]]
-        self.conv_in = Conv(config.latent_channels, widths[-1], 3, rngs=rngs)
-        self.mid = Middle(widths[-1], config.groups, rngs=rngs)
-        self.up = nnx.List(
-            [
-                Level(inputs[n], width, config.blocks + 1, n > 0, config.groups, rngs=rngs)
-                for n, width in enumerate(widths)
-            ]
-        )
-        self.norm_out = GroupNorm(widths[0], groups=config.groups)
-        self.conv_out = Conv(widths[0], config.picture_channels, 3, rngs=rngs)
-
-    def __call__(self, z: Float[Array, "B h w C"]) -> Float[Array, "B H W 3"]:
-        x = self.mid(self.conv_in(z))
-        for level in reversed(self.up):
-            x = level(x)
-            if level.resample is not None:
-                x = upsample(x, level.resample)
-        return self.conv_out(jax.nn.silu(self.norm_out(x)))
-
-
 class VAE(nnx.Module):
     """Encoder and decoder around scaled latents, scale * (z - shift)."""
 
     def __init__(self, config: VAEConfig, *, rngs: nnx.Rngs):
-        self.encoder = Encoder(config, rngs=rngs)
-        self.decoder = Decoder(config, rngs=rngs)
+        widths = [config.channels * m for m in config.multipliers]
+        sizes = widths, config.blocks, config.groups, Middle
+        moments = 2 * config.latent_channels  # mean and log-variance
+        self.encoder = Encoder((config.picture_channels, moments), *sizes, rngs=rngs)
+        self.decoder = Decoder((config.latent_channels, config.picture_channels), *sizes, rngs=rngs)
         self.config = config
 
     def encode(

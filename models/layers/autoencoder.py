@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 from flax import nnx
 from jaxtyping import Array, Float
@@ -10,6 +12,7 @@ from asg_jax.models.layers.convolution import Conv, ResidualBlock, downsample, u
 from asg_jax.models.layers.norms import GroupNorm
 
 Widths = list[int]  # channels of every level, the full resolution first
+Middle = Callable[..., nnx.Module]  # of channels, groups and rngs: the lowest resolution
 
 
 class Level(nnx.Module):
@@ -37,7 +40,7 @@ class Level(nnx.Module):
         return x
 
 
-class Middle(nnx.Module):
+class PlainMiddle(nnx.Module):
     """Two residual blocks at the lowest resolution."""
 
     def __init__(self, channels: int, groups: int, *, rngs: nnx.Rngs):
@@ -57,6 +60,7 @@ class Encoder(nnx.Module):
         widths: Widths,
         blocks: int,
         groups: int,
+        middle: Middle = PlainMiddle,
         *,
         rngs: nnx.Rngs,
     ):
@@ -71,7 +75,7 @@ class Encoder(nnx.Module):
                 )
             ]
         )
-        self.mid = Middle(widths[-1], groups, rngs=rngs)
+        self.mid = middle(widths[-1], groups, rngs=rngs)
         self.norm_out = GroupNorm(widths[-1], groups=groups)
         self.conv_out = Conv(widths[-1], outputs, 3, rngs=rngs)
 
@@ -93,13 +97,14 @@ class Decoder(nnx.Module):
         widths: Widths,
         blocks: int,
         groups: int,
+        middle: Middle = PlainMiddle,
         *,
         rngs: nnx.Rngs,
     ):
         inputs, outputs = channels
         before = [*widths[1:], widths[-1]]
         self.conv_in = Conv(inputs, widths[-1], 3, rngs=rngs)
-        self.mid = Middle(widths[-1], groups, rngs=rngs)
+        self.mid = middle(widths[-1], groups, rngs=rngs)
         self.up = nnx.List(
             [
                 Level(before[n], width, blocks + 1, n > 0, groups, rngs=rngs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import jax
@@ -22,6 +23,28 @@ def visible(prompt: Prompt) -> Bool[Array, "B 1 T T"]:
 def prefix_block(prefix: Prefix) -> Block:
     """A prefix as keys that the samples of a prompt share."""
     return Block(prefix.keys, prefix.values, prefix.mask[:, None, None, :])
+
+
+def interleave(parts: Sequence[Array], axis: int) -> Array:
+    """Arrays of one shape joined along an axis: all first entries, then all second ones."""
+    joined = jnp.stack(parts, axis + 1)
+    return joined.reshape(*joined.shape[:axis], -1, *joined.shape[axis + 2 :])
+
+
+def join_prefixes(contexts: Sequence[Prefix]) -> Prefix:
+    """Contexts of the same prompts in one batch; those of one prompt follow each other."""
+    rows = max(context.mask.shape[1] for context in contexts)
+
+    def pad(x: Array, axis: int) -> Array:
+        return jnp.pad(x, [(0, (rows - x.shape[axis]) * (a == axis)) for a in range(x.ndim)])
+
+    return Prefix(
+        keys=interleave([pad(c.keys, 2) for c in contexts], 1),
+        values=interleave([pad(c.values, 2) for c in contexts], 1),
+        mask=interleave([pad(c.mask, 1) for c in contexts], 0),
+        position=interleave([c.position for c in contexts], 0),
+        hidden=interleave([c.hidden for c in contexts], 0),
+    )
 
 
 def states(model: LanguageModel, prompt: Prompt) -> Float[Array, "B T D"]:

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any, NoReturn
+from typing import ClassVar, NoReturn
 
-import jax
 import jax.numpy as jnp
-from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from asg_jax.backbone import (
     Bits,
-    Cache,
     Draw,
     Image,
     Params,
-    Prefix,
-    Prompt,
     Prompts,
-    PyTree,
     Sampler,
     Spec,
     State,
     Target,
 )
-from asg_jax.models.layers import context
-from asg_jax.models.layers.linear import attach
+from asg_jax.models.layers.backbone import TextBackbone
 from asg_jax.models.vargpt import drawing
 from asg_jax.models.vargpt.config import VargptConfig
 from asg_jax.models.vargpt.drawing import Condition
@@ -37,13 +29,14 @@ from asg_jax.models.vargpt.quantizer import dequantize, random_flips
 
 
 @dataclass(frozen=True)
-class VargptBackbone:
+class VargptBackbone(TextBackbone[Vargpt]):
     """Implements `asg_jax.backbone.Backbone`; hashable, so it can be a static argument of jit.
 
     A target's values are bits, 0 or 1. With a key, `encode_target` adds 2 where the bit enters the
     network flipped, while its label stays (bitwise self-correction, arXiv 2412.04431).
     """
 
+    network: ClassVar = Vargpt
     config: VargptConfig
 
     @property
@@ -59,30 +52,6 @@ class VargptBackbone:
             axes=3,
             vocabulary=config.language.vocabulary,
         )
-
-    @cached_property
-    def _abstract(self) -> tuple[Any, Any]:
-        model = nnx.eval_shape(lambda: Vargpt(self.config, rngs=nnx.Rngs(0)))
-        return nnx.split(model)
-
-    def model(self, params: Params) -> Vargpt:
-        """The network with its parameters in place; cheap, meant for use inside jit."""
-        model = nnx.merge(self._abstract[0], params.base)
-        attach(model, params.adapter)
-        return model
-
-    def abstract_base(self, dtype: jnp.dtype | str = jnp.bfloat16) -> PyTree:
-        """Shapes and dtypes of the base parameters: the tokenizer float32, the rest `dtype`."""
-        base = nnx.to_pure_dict(self._abstract[1])
-        dtypes = {name: jnp.dtype("float32" if name == "vae" else dtype) for name in base}
-        return {
-            name: jax.tree.map(partial(_with_dtype, dtype=dtypes[name]), part)
-            for name, part in base.items()
-        }
-
-    def init_base(self, key: Key[Array, ""]) -> PyTree:
-        """Random float32 base parameters; meant to be compiled."""
-        return nnx.to_pure_dict(nnx.state(Vargpt(self.config, rngs=nnx.Rngs(key))))
 
     def encode_image(self, params: Params, image: Image) -> Float[Array, "B M D"]:
         return self.model(params).image_rows(image)
@@ -103,39 +72,6 @@ class VargptBackbone:
         modulation = model.decoder.modulation(jnp.zeros(target.values.shape[0], bool))
         tokens = model.sequence(modulation.first, entering(target)[:, None], schedule)
         return model.to_language(tokens[:, 0].astype(self.config.language.dtype))
-
-    def prefill(self, params: Params, prompt: Prompt) -> Prefix:
-        return context.prefill(self.model(params).language, prompt)
-
-    def extend(
-        self,
-        params: Params,
-        ids: Int[Array, "B G T"],
-        mask: Bool[Array, "B G T"],
-        prefix: Prefix,
-        room: int,
-    ) -> tuple[Float[Array, "B G D"], Cache]:
-        return context.extend(self.model(params).language, ids, mask, prefix, room)
-
-    def decode(
-        self, params: Params, token: Int[Array, "B G"], cache: Cache
-    ) -> tuple[Float[Array, "B G D"], Cache]:
-        return context.decode(self.model(params).language, token, cache)
-
-    def hidden(
-        self,
-        params: Params,
-        prompt: Prompt,
-        ids: Int[Array, "B G T"],
-        mask: Bool[Array, "B G T"],
-    ) -> Float[Array, "B G T D"]:
-        return context.teacher_forced(self.model(params).language, prompt, ids, mask)
-
-    def states(self, params: Params, prompt: Prompt) -> Float[Array, "B T D"]:
-        return context.states(self.model(params).language, prompt)
-
-    def unembedding(self, params: Params) -> Float[Array, "V D"]:
-        return params.base["language"]["lm_head"]["table"]
 
     def condition(self, params: Params, prompts: Prompts, key: Key[Array, ""]) -> Condition:
         return drawing.condition(self.model(params), prompts.main)
@@ -193,7 +129,3 @@ class VargptBackbone:
 def entering(target: Target) -> Int[Array, "*batch L C"]:
     """The bits that enter the network: the labels, flipped where 2 was added."""
     return (target.values & 1) ^ (target.values >> 1)
-
-
-def _with_dtype(leaf: Any, dtype: jnp.dtype) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, dtype)

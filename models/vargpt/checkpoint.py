@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from safetensors.numpy import save_file
 from asg_jax.backbone import PyTree
 from asg_jax.errors import UserError
 from asg_jax.models import checkpoint as files
-from asg_jax.models.checkpoint import CONV, LINEAR, POINTWISE, Checkpoint, Layout, Source, Tensor
+from asg_jax.models.checkpoint import Checkpoint, Layout, Source, Tensor
 from asg_jax.models.sharding import shardings
 from asg_jax.models.tokenizers import TOKENIZER_FILES
 from asg_jax.models.vargpt.backbone import VargptBackbone
@@ -126,11 +125,7 @@ class Row(Layout):
 
 def official_module(path: str) -> str:
     """Official name of one of our modules, `{n}` standing for the layer."""
-    for pattern, name in MODULES:
-        match = re.fullmatch(pattern, path)
-        if match:
-            return match.expand(name)
-    raise KeyError(f"no official name is known for the module {path}")
+    return files.module_name(path, MODULES)
 
 
 def parameters(config: VargptConfig) -> dict[str, Source]:
@@ -167,13 +162,7 @@ def sources(config: VargptConfig) -> Callable[[str, int], Source]:
     def source(path: str, axes: int) -> Source:
         if path in special:
             return special[path]
-        module, kind = path.rsplit(".", 1)
-        name = official_module(module)
-        if kind != "kernel":
-            layout = Layout(tuple(range(axes - ("{n}" in name))))
-            return Source(f"{name}.{'bias' if kind == 'bias' else 'weight'}", layout)
-        layout = CONV if axes == 4 else POINTWISE if path.startswith("vae.") else LINEAR
-        return Source(f"{name}.weight", layout)
+        return files.module_source(path, axes, MODULES)
 
     return source
 
@@ -278,9 +267,8 @@ def export(folder: Path, backbone: VargptBackbone, base: PyTree, origin: Path | 
     where = dict.fromkeys(own, FILES[0]) | dict.fromkeys(unused, FILES[1])
     index = {"metadata": {}, "weight_map": where}
     (folder / INDEX_FILE).write_text(json.dumps(index, indent=1) + "\n")
-    for name in TOKENIZER_FILES:
-        if origin is not None and (origin / name).exists():
-            shutil.copy2(origin / name, folder / name)
+    if origin is not None:
+        files.copy_files(TOKENIZER_FILES, origin, folder)
 
 
 def spare(config: VargptConfig, base: PyTree, origin: Path | None) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from asg_jax.errors import UserError
+from asg_jax.models.config_files import interpreting, official, read_object, renamed, write_objects
 from asg_jax.models.layers.language import LanguageConfig
 from asg_jax.models.vargpt.decoder import DecoderConfig
 from asg_jax.models.vargpt.scales import TEMPLATES, Grid, Schedule, Template, schedule
@@ -15,6 +15,7 @@ from asg_jax.models.vargpt.vae import VAEConfig
 from asg_jax.models.vargpt.vision import VisionConfig
 
 MAIN, OWN, PICTURES = "config.json", "vargpt_config.json", "preprocessor_config.json"
+FILES = "a VARGPT-v1.1 folder holds config.json and safetensors files"
 
 
 @dataclass(frozen=True)
@@ -103,40 +104,16 @@ def read_config(folder: Path) -> VargptConfig:
       UserError: a file is missing or unreadable, lacks a field, or describes another model.
     """
     optional = {
-        name: _read(folder / name) if (folder / name).exists() else {} for name in (PICTURES, OWN)
+        name: read_object(folder / name, FILES) if (folder / name).exists() else {}
+        for name in (PICTURES, OWN)
     }
-    try:
-        return _from_json(_read(folder / MAIN), optional[PICTURES], optional[OWN])
-    except KeyError as error:
-        raise UserError(
-            f"{folder}: the json files lack the field {error}; they do not describe a VARGPT-v1.1 "
-            "model."
-        ) from error
-    except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise UserError(
-            f"{folder}: a field of the json files has a value of a wrong kind ({error}); "
-            "restore the files of the checkpoint."
-        ) from error
+    with interpreting(folder, "VARGPT-v1.1"):
+        return _from_json(read_object(folder / MAIN, FILES), optional[PICTURES], optional[OWN])
 
 
 def write_config(config: VargptConfig, folder: Path) -> None:
     """Writes the three json files that `read_config` reads back to an equal configuration."""
-    for name, content in _to_json(config).items():
-        (folder / name).write_text(json.dumps(content, indent=1) + "\n")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-        if not isinstance(content, dict):
-            raise ValueError("not an object")
-        return content
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{path} is missing; a VARGPT-v1.1 folder holds config.json and safetensors files."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not readable as json ({error}); restore the file.") from error
+    write_objects(folder, _to_json(config))
 
 
 # official field -> ours
@@ -188,19 +165,19 @@ def _from_json(main: dict[str, Any], pictures: dict[str, Any], own: dict[str, An
         sections=tuple(main["rope_scaling"]["mrope_section"]),
     )
     tower = {ours: vision[name] for name, ours in VISION_FIELDS.items()}
-    tokens = _renamed(default.tokens, main, TOKEN_FIELDS)
+    tokens = renamed(default.tokens, main, TOKEN_FIELDS)
     templates = own.get("templates")
     if templates is not None:
         templates = tuple(tuple((h, w) for h, w in template) for template in templates)
-    return _renamed(
+    return renamed(
         replace(
             default,
             language=language,
             vision=VisionConfig(**tower, inner=int(tower["width"] * vision["mlp_ratio"])),
-            decoder=_renamed(default.decoder, own.get("decoder", {}), DECODER_FIELDS),
-            vae=_renamed(default.vae, own.get("vae", {}), VAE_FIELDS),
-            tokens=_renamed(tokens, main["special_tokens"], DRAW_FIELDS),
-            pixels=_renamed(default.pixels, pictures, PIXEL_FIELDS),
+            decoder=renamed(default.decoder, own.get("decoder", {}), DECODER_FIELDS),
+            vae=renamed(default.vae, own.get("vae", {}), VAE_FIELDS),
+            tokens=renamed(tokens, main["special_tokens"], DRAW_FIELDS),
+            pixels=renamed(default.pixels, pictures, PIXEL_FIELDS),
             templates=templates or default.templates,
         ),
         own,
@@ -214,31 +191,22 @@ def _to_json(config: VargptConfig) -> dict[str, dict[str, Any]]:
         "model_type": "vargpt_qwen2_vl",
         "hidden_act": "silu",
         "tie_word_embeddings": False,
-        **_official(config.language, LANGUAGE_FIELDS),
+        **official(config.language, LANGUAGE_FIELDS),
         "head_dim": config.language.head_width,
         "rope_scaling": {"type": "mrope", "mrope_section": config.language.sections},
         "vision_config": {
-            **_official(vision, VISION_FIELDS),
+            **official(vision, VISION_FIELDS),
             "hidden_size": config.language.width,
             "mlp_ratio": vision.inner / vision.width,
             "in_chans": vision.channels,
         },
-        **_official(tokens, TOKEN_FIELDS),
-        "special_tokens": _official(tokens, DRAW_FIELDS),
+        **official(tokens, TOKEN_FIELDS),
+        "special_tokens": official(tokens, DRAW_FIELDS),
     }
     own = {
-        **_official(config, OWN_FIELDS),
-        "decoder": _official(config.decoder, DECODER_FIELDS),
-        "vae": _official(config.vae, VAE_FIELDS),
+        **official(config, OWN_FIELDS),
+        "decoder": official(config.decoder, DECODER_FIELDS),
+        "vae": official(config.vae, VAE_FIELDS),
         "templates": config.templates,
     }
-    return {MAIN: main, PICTURES: _official(config.pixels, PIXEL_FIELDS), OWN: own}
-
-
-def _renamed(default: Any, content: dict[str, Any], fields: dict[str, str]) -> Any:
-    known = {ours: content[name] for name, ours in fields.items() if name in content}
-    return replace(default, **{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
-
-
-def _official(part: Any, fields: dict[str, str]) -> dict[str, Any]:
-    return {name: getattr(part, ours) for name, ours in fields.items()}
+    return {MAIN: main, PICTURES: official(config.pixels, PIXEL_FIELDS), OWN: own}

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from asg_jax.backbone import BitsTrace, Prefix, Prompt, Sampler, State
 from asg_jax.models.layers.attention import Block
-from asg_jax.models.layers.context import prefill_states, prefix_block
+from asg_jax.models.layers.context import interleave, join_prefixes, prefill_states, prefix_block
 from asg_jax.models.vargpt.config import VargptConfig
 from asg_jax.models.vargpt.decoder import KeysValues
 from asg_jax.models.vargpt.model import Branch, Vargpt
@@ -94,31 +94,19 @@ def _context(model: Vargpt, rows: Float[Array, "B T C"], seen: Bool[Array, "B T"
 def guided_branch(condition: Condition) -> Branch:
     """Both branches in one batch: each prompt, then the absent one beside it."""
 
-    def join(main: Array, absent: Array, axis: int) -> Array:
-        joined = jnp.stack([main, absent], axis + 1)
-        return joined.reshape(*joined.shape[:axis], -1, *joined.shape[axis + 2 :])
-
-    def join_blocks(main: Block, absent: Block) -> Block:
-        assert main.mask is not None and absent.mask is not None  # `_context` gives both
-        return Block(
-            join(main.keys, absent.keys, 1),
-            join(main.values, absent.values, 1),
-            join(main.mask, absent.mask, 0),
-        )
-
     main, absent = condition.main, condition.absent
+    one, other = main.context, absent.context
+    assert one.mask is not None and other.mask is not None  # `_context` gives both
+    context = Block(
+        interleave([one.keys, other.keys], 1),
+        interleave([one.values, other.values], 1),
+        interleave([one.mask, other.mask], 0),
+    )
     prefix = None
     if main.prefix is not None and absent.prefix is not None:
-        one, other = main.prefix, absent.prefix
-        prefix = Prefix(
-            keys=join(one.keys, other.keys, 1),
-            values=join(one.values, other.values, 1),
-            mask=join(one.mask, other.mask, 0),
-            position=join(one.position, other.position, 0),
-            hidden=join(one.hidden, other.hidden, 0),
-        )
-    modulation = jax.tree.map(lambda a, b: join(a, b, 0), main.modulation, absent.modulation)
-    return Branch(prefix, join_blocks(main.context, absent.context), modulation)
+        prefix = join_prefixes([main.prefix, absent.prefix])
+    both = lambda *parts: interleave(parts, 0)
+    return Branch(prefix, context, jax.tree.map(both, main.modulation, absent.modulation))
 
 
 def branch_of(condition: Condition, sampler: Sampler) -> Branch:

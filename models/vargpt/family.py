@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from asg_jax.backbone import Params, PyTree
+from asg_jax.models.checkpoint import copy_files
 from asg_jax.models.registry import Family
 from asg_jax.models.tokenizers import TOKENIZER_FILES, ByteTokenizer, write_word_tokenizer
 from asg_jax.models.vargpt import checkpoint
@@ -70,9 +70,7 @@ def _load(folder: Path, dtype: str, mesh: Mesh | None) -> PyTree:
 
 
 def _describe(folder: Path, to: Path) -> None:
-    for name in (MAIN, OWN, PICTURES, *TOKENIZER_FILES):
-        if (folder / name).exists():
-            shutil.copy2(folder / name, to / name)
+    copy_files((MAIN, OWN, PICTURES, *TOKENIZER_FILES), folder, to)
 
 
 def _random(config: VargptConfig, dtype: str) -> tuple[VargptBackbone, VargptProcessor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -19,9 +20,10 @@ from jaxtyping import Array, Float
 from PIL.Image import Image as Picture
 from PIL.Image import Resampling
 
-from asg_jax.backbone import Image, Prompts, Purpose, Request, host
+from asg_jax.backbone import Image, Prompts, Purpose, Request
 from asg_jax.errors import UserError
-from asg_jax.models.pictures import bucket, to_array, to_rgb
+from asg_jax.models.batches import columns, patch_batch
+from asg_jax.models.pictures import to_array, to_rgb
 from asg_jax.models.tokenizers import Tokenizer, load_tokenizer
 from asg_jax.models.vargpt.config import Pixels, SpecialTokens, VargptConfig
 from asg_jax.models.vargpt.layout import Segment, Text, View, layout
@@ -130,7 +132,7 @@ class VargptProcessor:
         between two markers, without roles.
         """
         pictures = [[t for t in turn if not isinstance(t, str)] for turn in turns]
-        images = self._images(pictures)
+        images = columns(pictures, self.image)
         merged = self.config.vision.merge**2
         views = [image.patches.shape[1] // merged for image in images]
         conversations = [
@@ -146,12 +148,7 @@ class VargptProcessor:
                 picture.height, picture.width, vision.patch * vision.merge, bounds
             )
             arrays.append(to_array(picture.resize((width, height), Resampling.BICUBIC)))
-        grids = np.array([np.array(a.shape[:2]) // vision.patch for a in arrays], np.int32)
-        counts = grids.prod(1)
-        rows = np.zeros((len(arrays), bucket(int(counts.max())), vision.patch_width), np.float32)
-        for row, array, count in zip(rows, arrays, counts, strict=True):
-            row[:count] = patches(array, vision)
-        return Image(host(rows), host(grids), host(np.arange(rows.shape[1]) < counts[:, None]))
+        return patch_batch(arrays, vision.patch, partial(patches, config=vision))
 
     def view(self, pixels: Float[Array, "B H W 3"]) -> Image:
         """See `asg_jax.backbone.Processor`; resized on 8-bit values as Pillow shrinks a picture."""
@@ -165,16 +162,6 @@ class VargptProcessor:
         rows = jnp.asarray(patches(levels / 255, vision))
         grid = jnp.array([height // vision.patch, width // vision.patch])
         return Image(rows, jnp.broadcast_to(grid, (batch, 2)), jnp.ones(rows.shape[:2], bool))
-
-    def _images(self, pictures: list[list[Picture]]) -> tuple[Image, ...]:
-        """The i-th picture of every conversation in one `Image`; absent ones are all masked."""
-        images = []
-        for n in range(max(map(len, pictures), default=0)):
-            filler = next(row[n] for row in pictures if len(row) > n)
-            image = self.image([row[n] if len(row) > n else filler for row in pictures])
-            present = np.array([len(row) > n for row in pictures])
-            images.append(Image(image.patches, image.grid, image.mask & present[:, None]))
-        return tuple(images)
 
     def _segments(
         self,

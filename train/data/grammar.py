@@ -41,6 +41,7 @@ from asg_jax.train.data.scenes import CELLS, COLORS, SHAPES, Scene, sample
 
 IMAGES = ("first", "second")
 SPEC_PAIRS = 3
+OPEN = tuple(kind for kind in KINDS if OPTIONS[kind] != YES_NO)
 
 Pairs = tuple[tuple[Question, str], ...]  # questions and answers
 
@@ -94,8 +95,7 @@ def parse_spec(text: str) -> Spec | None:
 
 def make_spec(scene: Scene, rng: np.random.Generator, usage: Usage = TRAINING) -> Spec:
     """A true caption and three questions of different kinds, not all of them for yes or no."""
-    numbers = [kind for kind in KINDS if OPTIONS[kind] != YES_NO]
-    questions = [ask(scene.items, rng, numbers, usage)]
+    questions = [ask(scene.items, rng, OPEN, usage)]
     while len(questions) < SPEC_PAIRS:
         kinds = [kind for kind in KINDS if kind not in {q.kind for q in questions}]
         questions.append(ask(scene.items, rng, kinds, usage))
@@ -146,7 +146,8 @@ def _answer(scene: Scene, rng: np.random.Generator, usage: Usage) -> Exercise:
 
 
 def _ask(scene: Scene, rng: np.random.Generator, usage: Usage) -> Exercise:
-    return Exercise((scene,), INSTRUCTIONS["ask"], str(ask(scene.items, rng, usage=usage)))
+    """A question for more than yes or no, between which a vote of unsure answers is a coin flip."""
+    return Exercise((scene,), INSTRUCTIONS["ask"], str(ask(scene.items, rng, OPEN, usage)))
 
 
 def _caption(scene: Scene, rng: np.random.Generator, usage: Usage) -> Exercise:

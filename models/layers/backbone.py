@@ -1,0 +1,93 @@
+"""What every backbone around a `LanguageModel` does alike: parameters, texts and contexts."""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+from typing import Any, ClassVar, Generic, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from asg_jax.backbone import Cache, Params, Prefix, Prompt, PyTree
+from asg_jax.models.layers import context
+from asg_jax.models.layers.linear import attach
+
+Network = TypeVar("Network", bound=nnx.Module)
+
+
+class TextBackbone(Generic[Network]):
+    """The text half of `asg_jax.backbone.Backbone`.
+
+    Attributes:
+      network: its constructor; the module has the parts `language` and `vae`.
+      config: of the network.
+    """
+
+    network: ClassVar[Any]
+    config: Any
+
+    @cached_property
+    def _abstract(self) -> tuple[Any, Any]:
+        return nnx.split(nnx.eval_shape(lambda: self.network(self.config, rngs=nnx.Rngs(0))))
+
+    def model(self, params: Params) -> Network:
+        """The network with its parameters in place; cheap, meant for use inside jit."""
+        model = nnx.merge(self._abstract[0], params.base)
+        attach(model, params.adapter)
+        return model
+
+    def abstract_base(self, dtype: jnp.dtype | str = jnp.bfloat16) -> PyTree:
+        """Shapes and dtypes of the base parameters: the autoencoder float32, the rest `dtype`."""
+        base = nnx.to_pure_dict(self._abstract[1])
+        dtypes = {name: jnp.dtype("float32" if name == "vae" else dtype) for name in base}
+        return {
+            name: jax.tree.map(partial(_with_dtype, dtype=dtypes[name]), part)
+            for name, part in base.items()
+        }
+
+    def init_base(self, key: Key[Array, ""]) -> PyTree:
+        """Random float32 base parameters; meant to be compiled."""
+        return nnx.to_pure_dict(nnx.state(self.network(self.config, rngs=nnx.Rngs(key))))
+
+    def prefill(self, params: Params, prompt: Prompt) -> Prefix:
+        return context.prefill(self._language(params), prompt)
+
+    def extend(
+        self,
+        params: Params,
+        ids: Int[Array, "B G T"],
+        mask: Bool[Array, "B G T"],
+        prefix: Prefix,
+        room: int,
+    ) -> tuple[Float[Array, "B G D"], Cache]:
+        return context.extend(self._language(params), ids, mask, prefix, room)
+
+    def decode(
+        self, params: Params, token: Int[Array, "B G"], cache: Cache
+    ) -> tuple[Float[Array, "B G D"], Cache]:
+        return context.decode(self._language(params), token, cache)
+
+    def hidden(
+        self,
+        params: Params,
+        prompt: Prompt,
+        ids: Int[Array, "B G T"],
+        mask: Bool[Array, "B G T"],
+    ) -> Float[Array, "B G T D"]:
+        return context.teacher_forced(self._language(params), prompt, ids, mask)
+
+    def states(self, params: Params, prompt: Prompt) -> Float[Array, "B T D"]:
+        return context.states(self._language(params), prompt)
+
+    def unembedding(self, params: Params) -> Float[Array, "V D"]:
+        return params.base["language"]["lm_head"]["table"]
+
+    def _language(self, params: Params) -> Any:
+        model: Any = self.model(params)
+        return model.language
+
+
+def _with_dtype(leaf: Any, dtype: jnp.dtype) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, dtype)
