@@ -34,7 +34,7 @@ from asg_jax.models.vargpt.vision import VisionConfig
 
 _FULL = VargptConfig()
 HEADERS = ("user", "assistant")  # words of the chat format
-# Learns rendered scenes of 32 x 32 pixels: four scales up to 8 x 8 tokens of 16 bits.
+# Learns rendered scenes of 32 x 32 pixels: 21 tokens of 32 bits on three scales.
 _TINY = VargptConfig(
     language=replace(
         _FULL.language,
@@ -49,12 +49,12 @@ _TINY = VargptConfig(
         sections=(4, 6, 6),
     ),
     vision=VisionConfig(width=128, layers=2, heads=4, inner=256, patch=4, frames=1),
-    decoder=DecoderConfig(width=128, layers=4, heads=4, inner=320, text_rows=64, levels=6, chunk=2),
-    vae=VAEConfig(channels=16, multipliers=(1, 2, 2), blocks=1, bits=16, groups=4),
+    decoder=DecoderConfig(width=128, layers=4, heads=4, inner=320, text_rows=64, levels=3, chunk=2),
+    vae=VAEConfig(channels=16, multipliers=(1, 2, 2, 2), blocks=1, bits=32, groups=4),
     tokens=SpecialTokens(*range(80, 89)),
     pixels=Pixels(32 * 32, 32 * 32),
-    templates=(((1, 1), (2, 2), (4, 4), (8, 8)),),
-    scales=4,
+    templates=(((1, 1), (2, 2), (4, 4), (16, 16)),),  # the last one spreads the 2-D positions
+    scales=3,
     system="",
 )
 SMALL = {"vargpt-tiny": _TINY}

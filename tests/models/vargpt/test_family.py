@@ -48,10 +48,10 @@ def test_the_tiny_folder_is_small_and_reads_back(tiny):
 
 
 def test_the_tiny_model_draws_and_sees_scenes(tiny):
-    """Pictures of 32 x 32 pixels: 64 patches in, four scales of bits out."""
+    """Pictures of 32 x 32 pixels: 64 patches in, three scales of bits out."""
     backbone, processor = FAMILY.open(tiny, "float32")
     spec = backbone.spec
-    assert (spec.max_grid, spec.token_pixels, spec.steps) == ((8, 8), 4, 4)
+    assert (spec.max_grid, spec.token_pixels, spec.steps) == ((4, 4), 8, 3)
     view = jax.eval_shape(processor.view, jnp.zeros((2, 32, 32, 3)))
     assert view.patches.shape == (2, 64, 48)
     params = Params(backbone.abstract_base("float32"))
@@ -59,9 +59,9 @@ def test_the_tiny_model_draws_and_sees_scenes(tiny):
     assert rows.shape == (2, 16, 128)
     request = processor.prompt([["a red circle"], []], "draw")
     made = jax.eval_shape(backbone.condition, params, request.prompts, jax.random.key(0))
-    sampler, keys = Sampler((8, 8), guidance=2.0), jax.random.split(jax.random.key(0), (2, 3))
+    sampler, keys = Sampler((4, 4), guidance=2.0), jax.random.split(jax.random.key(0), (2, 3))
     state = jax.eval_shape(lambda c: backbone.start(params, c, keys, sampler), made)
-    assert state.trace.bits.shape == (2, 3, 85, 16)
+    assert state.trace.bits.shape == (2, 3, 21, 32)
 
 
 def test_the_autoencoder_loss_teaches_pictures_and_bits(tiny):
