@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -19,6 +18,7 @@ from asg_jax.models.layers.attention import Block
 from asg_jax.models.layers.context import states
 from asg_jax.models.vargpt.model import Branch, Vargpt
 from asg_jax.models.vargpt.scales import Schedule
+from asg_jax.ops.bits import bit_log_probs
 from asg_jax.ops.vocab import token_stats
 from asg_jax.pytree import pytree
 
@@ -126,19 +126,12 @@ def training_forward(
     )
 
 
-def bit_losses(
-    logits: Float[Array, "*batch 2"], labels: Int[Array, "*batch"]
-) -> Float[Array, "*batch"]:
-    """Cross-entropy of every bit in nats."""
-    return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[..., None], axis=-1)[..., 0]
-
-
 def mean_losses(
     forward: Forward, batch: TrainingBatch, labels: Int[Array, "B L bits"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Mean cross-entropy of all labels of the batch, and of all bits."""
     count = jnp.maximum(batch.labelled.sum(), 1)
-    return forward.text.sum() / count, bit_losses(forward.logits, labels).mean()
+    return forward.text.sum() / count, -bit_log_probs(forward.logits, labels).mean()
 
 
 def surrogate_log_probs(
@@ -151,7 +144,7 @@ def surrogate_log_probs(
     """
     count = jnp.maximum(batch.labelled.sum(1), 1)
     text = forward.text.sum(1) / count
-    return -(text + IMAGE_WEIGHT * bit_losses(forward.logits, labels).mean((1, 2)))
+    return IMAGE_WEIGHT * bit_log_probs(forward.logits, labels).mean((1, 2)) - text
 
 
 def official_pixels(pixels: np.ndarray) -> Float[np.ndarray, "B H W 3"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 from asg_jax.backbone import Sampler
 from asg_jax.methods.asg import Asg, Settings
 from asg_jax.methods.asg.settings import Lengths, Role, Temperatures
-from asg_jax.models.registry import Model, family
+from asg_jax.models.registry import Model, small_family
 from asg_jax.prompts import SCENES
 from asg_jax.prompts.language import Language, Pair
 from asg_jax.rollout.text import TextRollout
@@ -67,6 +67,7 @@ SETTINGS = Settings(
     kept_reward=0.0,
 )
 B = 3  # pictures in a step
+MODELS = FLOW, BITS = "bagel-tiny", "vargpt-tiny"  # one of each kind
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -78,16 +79,21 @@ def quick_compilation() -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", before)
 
 
-@pytest.fixture(scope="package")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    folder, kind = tmp_path_factory.mktemp("tiny"), family("bagel")
-    kind.create("bagel-tiny", folder, grammar.vocabulary())
+@pytest.fixture(scope="package", params=MODELS)
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder, kind = tmp_path_factory.mktemp("tiny"), small_family(request.param)
+    kind.create(request.param, folder, grammar.vocabulary())
     backbone, processor = kind.open(folder, "float32")
     base = jax.jit(backbone.init_base)(jax.random.key(0))
     return Model(backbone, base, processor, kind, folder)
 
 
-def make(model: Model, settings: Settings = SETTINGS) -> Asg:
+def fitting(model: Model, settings: Settings = SETTINGS) -> Settings:
+    """Settings with an objective that trains a model of that kind."""
+    return settings if model.backbone.spec.kind == "flow" else replace(settings, objective="grpo")
+
+
+def make(model: Model, settings: Settings | None = None) -> Asg:
     """The method on a model; programs of one method are compiled once."""
     return Asg(
         model.backbone,
@@ -95,7 +101,7 @@ def make(model: Model, settings: Settings = SETTINGS) -> Asg:
         model.processor,
         model.family.roles,
         BABBLE,
-        settings,
+        settings or fitting(model),
         pictures=B,
     )
 

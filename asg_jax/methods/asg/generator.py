@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Key
 from asg_jax.backbone import (
     Adapter,
     Backbone,
+    Bits,
     Draw,
     Flow,
     Params,
@@ -23,7 +25,15 @@ from asg_jax.backbone import (
 from asg_jax.methods.asg.rollouts import Drawings
 from asg_jax.methods.asg.settings import Settings
 from asg_jax.methods.asg.updates import Loss, Measured, Metrics
+from asg_jax.objectives.bits import (
+    bits_grpo_loss,
+    bits_likelihood_loss,
+    surrogate_log_probs,
+    surrogate_loss,
+)
 from asg_jax.objectives.flow import drift, flow_grpo_loss, nft_loss, rwr_loss, step_kl
+from asg_jax.ops.bits import bit_entropy, bit_kl, bit_log_probs
+from asg_jax.ops.vocab import token_stats
 from asg_jax.pytree import pytree
 from asg_jax.rollout.image import trace_moments
 from asg_jax.signals.groups import masked_mean
@@ -88,9 +98,7 @@ def _velocities(
     advantages, mask = again(lesson.advantages), again(lesson.mask)
 
     def flow(adapter: Adapter | None) -> Flow:
-        params = Params(frozen.base, adapter)
-        prompts = encode(backbone, params, lesson.request)
-        condition = backbone.condition(params, prompts, lesson.keys[0])
+        params, condition = _conditioned(backbone, frozen, lesson, adapter)
         terms = backbone.terms(params, condition, target, draw)
         assert isinstance(terms, Flow)  # by the kind of the backbone
         return terms
@@ -123,9 +131,7 @@ def _sampler_steps(
     old = jnp.moveaxis(drawing.log_probs, 1, 0)[:steps]
 
     def moments(adapter: Adapter | None) -> tuple[Array, Array]:
-        params = Params(frozen.base, adapter)
-        prompts = encode(backbone, params, lesson.request)
-        condition = backbone.condition(params, prompts, lesson.keys[0])
+        params, condition = _conditioned(backbone, frozen, lesson, adapter)
 
         def one(step: tuple[Array, Array]) -> tuple[Array, Array]:
             return trace_moments(backbone, params, condition, step[1], step[0], sampler)
@@ -154,11 +160,101 @@ def _sampler_steps(
     return loss
 
 
+def _bits(
+    backbone: Backbone, settings: Settings, frozen: Frozen, lesson: Lesson, beta: float | Array
+) -> Loss:
+    if settings.objective == "surrogate" and settings.update == "reward":
+        return _read_again(backbone, settings, frozen, lesson, beta)
+    return _sampled_bits(backbone, settings, frozen, lesson, beta)
+
+
+def _sampled_bits(
+    backbone: Backbone, settings: Settings, frozen: Frozen, lesson: Lesson, beta: float | Array
+) -> Loss:
+    """The bits that were sampled, teacher-forced: GRPO, or their likelihood (`sft`)."""
+    drawing, mask = lesson.drawing, lesson.mask
+    assert drawing.log_probs is not None  # by the kind of the backbone
+    bits, old = drawing.values, drawing.log_probs
+    target = Target(bits, settings.sampler.grid)
+
+    def logits(adapter: Adapter | None) -> Array:
+        params, condition = _conditioned(backbone, frozen, lesson, adapter)
+        terms = backbone.terms(params, condition, target, None)
+        assert isinstance(terms, Bits)  # by the kind of the backbone
+        return terms.logits
+
+    still = logits(None)
+
+    def loss(adapter: Adapter) -> tuple[Array, Measured]:
+        now = logits(adapter)
+        if settings.update == "sft":
+            value = bits_likelihood_loss(now, still, bits, mask, beta)
+        else:
+            value = bits_grpo_loss(
+                now, still, bits, old, lesson.advantages, mask, beta, settings.clip
+            )
+        apart = jnp.abs(bit_log_probs(now, bits) - old)
+        metrics = _metrics(lesson) | {
+            "entropy": masked_mean(_image_means(bit_entropy(now)), mask),
+            "mismatch": jnp.where(mask[..., None, None], apart, 0).max(),
+        }
+        return value, Measured(_image_means(bit_kl(now, still)), mask, metrics)
+
+    return loss
+
+
+def _read_again(
+    backbone: Backbone, settings: Settings, frozen: Frozen, lesson: Lesson, beta: float | Array
+) -> Loss:
+    """The official code's loss: on bits that are read off the decoded pictures, flipped at random.
+
+    The prompt's own tokens count, too; the one after the picture, which it adds, does not.
+    """
+    drawing, mask = lesson.drawing, lesson.mask
+    pixels = drawing.pictures.reshape(-1, *drawing.pictures.shape[2:]) / 255
+    of_policy, of_frozen = jax.random.split(lesson.keys[0])
+
+    def log_probs(adapter: Adapter | None, key: Array) -> Array:
+        params, condition = _conditioned(backbone, frozen, lesson, adapter)
+        target = backbone.encode_target(params, pixels, key)
+        values = target.values.reshape(*mask.shape, *target.values.shape[1:])
+        terms = backbone.terms(params, condition, replace(target, values=values), None)
+        assert isinstance(terms, Bits)  # by the kind of the backbone
+        prompt = encode(backbone, params, lesson.request).main
+        states, table = backbone.states(params, prompt), backbone.unembedding(params)
+        said = token_stats(states[:, :-1], table, prompt.ids[:, 1:]).log_prob
+        text = masked_mean(said, prompt.mask[:, 1:], axis=-1)
+        return surrogate_log_probs(text, bit_log_probs(terms.logits, terms.bits))
+
+    metrics = _metrics(lesson)
+    still = log_probs(None, of_frozen)
+
+    def loss(adapter: Adapter) -> tuple[Array, Measured]:
+        now = log_probs(adapter, of_policy)
+        value = surrogate_loss(now, still, lesson.advantages, mask, beta, settings.clip)
+        return value, Measured(jnp.maximum(now - still, 0), mask, metrics)
+
+    return loss
+
+
+def _conditioned(
+    backbone: Backbone, frozen: Frozen, lesson: Lesson, adapter: Adapter | None
+) -> tuple[Params, PyTree]:
+    """The captions as an adapter of the Generator reads them."""
+    params = Params(frozen.base, adapter)
+    prompts = encode(backbone, params, lesson.request)
+    return params, backbone.condition(params, prompts, lesson.keys[0])
+
+
+def _image_means(x: Float[Array, "B L tokens C"]) -> Float[Array, "B L"]:
+    return x.mean((-2, -1))
+
+
 def _metrics(lesson: Lesson) -> Metrics:
     return {"advantage": masked_mean(jnp.abs(lesson.advantages), lesson.mask)}
 
 
-_LOSSES: dict[str, Callable[..., Loss]] = {"flow": _flow}
+_LOSSES: dict[str, Callable[..., Loss]] = {"flow": _flow, "bits": _bits}
 
 
 def times_and_noise(

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt8, UInt32
 
 from asg_jax.backbone import (
     Backbone,
+    BitsTrace,
     FlowTrace,
     Params,
     Processor,
@@ -76,14 +77,15 @@ class Drawings:
       pixels: in [0, 1].
       pictures: the same as 8-bit values.
       latents: before every step of a stochastic sampler and after the last one, else None.
-      log_probs: of its steps.
+      log_probs: recorded while sampling: of the steps of that sampler (B, steps, L), or of bits,
+        each where it stands in the values; else None.
     """
 
     values: Array  # (B, L, image tokens, C)
     pixels: Float[Array, "B L H W 3"]
     pictures: UInt8[Array, "B L H W 3"]
     latents: Array | None = None  # (B, steps and end, L, image tokens, C)
-    log_probs: Float[Array, "B steps L"] | None = None
+    log_probs: Array | None = None
 
 
 @pytree
@@ -210,6 +212,8 @@ def draw(
     target = backbone.preview(params, condition, state, sampler)
     pixels = backbone.pixels(params, condition, target, own)
     drawing = Drawings(target.values, pixels, to_uint8(pixels))
+    if isinstance(state.trace, BitsTrace):
+        return replace(drawing, log_probs=state.trace.log_probs)
     if not isinstance(state.trace, FlowTrace):
         return drawing
     first = lambda x: jnp.moveaxis(x, 1, 0)

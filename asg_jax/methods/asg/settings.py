@@ -15,7 +15,7 @@ from asg_jax.signals.fidelity import MAX_PAIRS, MIN_PAIRS
 
 ROLES = ("proposer", "solver", "generator")
 # What each kind of backbone (`Spec.kind`) can be trained by.
-OBJECTIVES = {"flow": ("rwr", "nft", "flow_grpo")}
+OBJECTIVES = {"flow": ("rwr", "nft", "flow_grpo"), "bits": ("grpo", "surrogate")}
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Settings:
       lengths, temperatures, weights: of texts, sampling, rewards.
       sampler: of drawings that are learned from; the grid must give pictures that the vision tower
         reads without resizing.
-      objective: of the Generator.
+      objective: of the Generator, one of OBJECTIVES for the kind of its backbone.
       update: by reward, or `sft`: imitation of the majority's answers, the best question and the
         best drawing.
       draws: pairs of time and noise per drawing at which flow objectives compare velocities.
@@ -149,7 +149,7 @@ class Settings:
     temperatures: Temperatures = Temperatures()
     weights: Weights = Weights()
     sampler: Sampler = Sampler(grid=(28, 28), steps=25, guidance=1.0)
-    objective: Literal["rwr", "nft", "flow_grpo"] = "rwr"
+    objective: Literal["rwr", "nft", "flow_grpo", "grpo", "surrogate"] = "rwr"
     update: Literal["reward", "sft"] = "reward"
     draws: int = 1
     rwr_temperature: float = 1.0
@@ -218,11 +218,11 @@ def check(settings: Settings, kind: str) -> None:
     Raises:
       UserError: they do not.
     """
-    known = OBJECTIVES.get(kind, ())
+    known = OBJECTIVES[kind]
     if settings.objective not in known:
         raise UserError(
             f"objective '{settings.objective}' does not train a backbone of kind '{kind}'; "
-            f"choose one of: {', '.join(known) or '(none yet)'}."
+            f"choose one of: {', '.join(known)}."
         )
     for name in ("question", "answer"):
         if getattr(settings.temperatures, name) <= 0:
@@ -234,6 +234,12 @@ def check(settings: Settings, kind: str) -> None:
         raise UserError(
             "flow_grpo learns from a stochastic sampler without guidance; set "
             "sampler.noise_level above 0 and sampler.guidance to 1."
+        )
+    plain = sampler.guidance <= 1 and sampler.temperature == 1 and sampler.top_p >= 1
+    if kind == "bits" and not plain:
+        raise UserError(
+            "bits are learned from under the distribution that they were drawn from; set "
+            "sampler.guidance, sampler.temperature and sampler.top_p to 1."
         )
     _check_counts(settings)
 

@@ -11,7 +11,7 @@ from asg_jax.methods.asg import Asg
 from asg_jax.train.benchmarks.compilations import Compilations
 from asg_jax.train.evolve.placement import Placement, replicate
 from asg_jax.train.mesh import make_mesh, parallelize
-from tests.methods.conftest import BABBLE, SETTINGS, make, pictures
+from tests.methods.conftest import BABBLE, fitting, make, pictures
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ def test_several_devices_take_the_steps_of_one(model, style) -> None:
         model.processor,
         model.family.roles,
         BABBLE,
-        SETTINGS,
+        fitting(model),
         pictures=3,
         placement=Placement(mesh),
         parallelize=partial(parallelize, mesh=mesh, style=style),

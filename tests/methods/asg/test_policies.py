@@ -13,21 +13,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from asg_jax.adapters import init
 from asg_jax.backbone import FlowTrace, Params, Target, encode
 from asg_jax.methods.asg import Asg, Settings, generation, understanding, updates
 from asg_jax.methods.asg.generation import Results
 from asg_jax.methods.asg.generator import Frozen, Lesson, generator_loss, times_and_noise
 from asg_jax.methods.asg.rollouts import Order, draw
+from asg_jax.methods.asg.settings import Role
 from asg_jax.methods.asg.understanding import Evidence
 from asg_jax.methods.base import RoleState, TrainState
+from asg_jax.models.vargpt.adapters import DRAWING
 from asg_jax.objectives.flow import mean_square
+from asg_jax.ops.bits import bit_log_probs
 from asg_jax.rollout.image import trace_log_probs
-from tests.methods.conftest import SETTINGS, copied, pictures
+from tests.methods.conftest import BITS, FLOW, SETTINGS, copied, pictures
 
 IDS = [5, 9, 2]
-# The first layer whose rows are read only as keys and values: where a text expert's last layer
-# serves a picture, its queries, output and MLP have no path to the velocity.
+# Where pictures have an expert of their own, the last layer of the text expert serves them with
+# keys and values alone: its queries, output and MLP have no path to the velocity.
 DEAD_END = ("q_proj", "o_proj", "mlp")
+flows, bits = (pytest.mark.parametrize("model", [name], indirect=True) for name in (FLOW, BITS))
 STOCHASTIC = replace(SETTINGS.sampler, noise_level=0.7)
 
 
@@ -65,13 +70,15 @@ def image_loss(
     return generator_loss(asg.kit.backbone, settings, frozen, lesson, 0.01)
 
 
-def stepped(asg: Asg, loss: updates.Loss, role: RoleState) -> tuple[Any, RoleState, Any]:
+def stepped(
+    asg: Asg, loss: updates.Loss, role: RoleState, pace: Role = SETTINGS.solver
+) -> tuple[Any, RoleState, Any]:
     """Gradient before a step, the state after it, and the gradient there."""
 
     @jax.jit
     def run(role: RoleState):
         slope = jax.grad(lambda adapter: loss(adapter)[0])
-        moved = updates.improve(asg.settings, SETTINGS.solver, role, loss).state
+        moved = updates.improve(asg.settings, pace, role, loss).state
         return slope(role.adapter), moved, slope(moved.adapter)
 
     return run(role)
@@ -81,13 +88,15 @@ def assert_all_learn(before: Any, after: Any, dead_end: tuple[str, ...] = ()) ->
     """Every layer of every factor: b at once, a as soon as b is no longer zero."""
     assert before
     for path in before:
-        for layer in range(len(before[path].a)):
-            last = layer == len(before[path].a) - 1
+        stack = lambda factor: factor if factor.ndim == 3 else factor[None]
+        start, b, a = stack(before[path].a), stack(before[path].b), stack(after[path].a)
+        for layer in range(len(a)):
+            last = layer == len(a) - 1
             reachable = not (last and ".und." in path and any(part in path for part in dead_end))
             name = f"{path} layer {layer}"
-            assert not np.any(before[path].a[layer]), name
-            assert np.any(before[path].b[layer]) == reachable, name
-            assert np.any(after[path].a[layer]) == reachable, name
+            assert not np.any(start[layer]), name
+            assert np.any(b[layer]) == reachable, name
+            assert np.any(a[layer]) == reachable, name
 
 
 @pytest.mark.parametrize("role", ["proposer", "solver"])
@@ -99,7 +108,17 @@ def test_every_factor_of_the_speakers_learns(asg, state, evidence, role: str) ->
 def test_every_factor_of_the_generator_learns(asg, state, results) -> None:
     loss = image_loss(asg, asg.settings, state, results)
     before, _, after = stepped(asg, loss, state.roles["generator"])
-    assert_all_learn(before, after, DEAD_END)
+    experts = any(".gen." in path for path in before)
+    assert_all_learn(before, after, DEAD_END if experts else ())
+
+
+@bits
+def test_every_factor_of_a_larger_generator_learns(asg, state, results) -> None:
+    """The visual decoder and its projectors, where they are adapted, too."""
+    larger = init(jax.random.key(1), asg.kit.base, DRAWING)
+    role = updates.start(asg.settings, SETTINGS.generator, larger)
+    before, _, after = stepped(asg, image_loss(asg, asg.settings, state, results), role)
+    assert_all_learn(before, after)
 
 
 def test_next_samples_come_from_what_was_learned(asg: Asg) -> None:
@@ -157,6 +176,7 @@ def best_and_rest(results: Results, winner: int = 1) -> Lesson:
     return Lesson(results.request, results.drawing, advantages, mask, keys)
 
 
+@flows
 @pytest.mark.parametrize("objective", ["rwr", "nft"])
 def test_rewarded_drawings_are_predicted_better(asg, state, results, objective) -> None:
     """At the times and noise of the update."""
@@ -179,6 +199,7 @@ def test_rewarded_drawings_are_predicted_better(asg, state, results, objective) 
     assert change[1] < 0 and change[1] < min(change[0], change[2])
 
 
+@flows
 def test_rewarded_steps_of_the_stochastic_sampler_become_more_likely(asg, state, results) -> None:
     kit, settings = asg.kit, replace(asg.settings, objective="flow_grpo", sampler=STOCHASTIC)
     order = Order(results.request, results.stream)
@@ -201,6 +222,36 @@ def test_rewarded_steps_of_the_stochastic_sampler_become_more_likely(asg, state,
     np.testing.assert_allclose(old, trace.log_probs, atol=1e-4)
     change = (new - old).sum(0).mean(0)
     assert change[1] > 0 > max(change[0], change[2])
+
+
+@bits
+@pytest.mark.parametrize("update", ["reward", "sft"])
+def test_rewarded_bits_become_more_likely(asg, state, results, update: str) -> None:
+    """By their advantages, or because the best drawing alone is imitated.
+
+    A random network is steep: the step is small.
+    """
+    kit, settings = asg.kit, replace(asg.settings, update=update)
+    pace = replace(SETTINGS.generator, learning_rate=1e-4)
+    lesson = best_and_rest(results)
+    if update == "sft":
+        lesson = replace(lesson, mask=lesson.advantages > 0)
+    target = Target(lesson.drawing.values, settings.sampler.grid)
+
+    @jax.jit
+    def log_probs(adapter):
+        params = Params(kit.base, adapter)
+        prompts = encode(kit.backbone, params, lesson.request)
+        condition = kit.backbone.condition(params, prompts, lesson.keys[0])
+        terms = kit.backbone.terms(params, condition, target, None)
+        return bit_log_probs(terms.logits, terms.bits)
+
+    before = state.roles["generator"]
+    after = stepped(asg, image_loss(asg, settings, state, results, lesson), before, pace)[1]
+    old, new = log_probs(before.adapter), log_probs(after.adapter)
+    np.testing.assert_allclose(old, lesson.drawing.log_probs, atol=1e-4)
+    change = (new - old).sum((0, 2, 3))
+    assert change[1] > 0 and change[1] > max(change[0], change[2])
 
 
 def test_a_group_shares_times_and_noise() -> None:

@@ -7,7 +7,7 @@ import pytest
 from asg_jax.backbone import Sampler
 from asg_jax.errors import UserError
 from asg_jax.methods.asg import ABLATIONS, Settings, ablation
-from asg_jax.methods.asg.settings import Role, Temperatures, check
+from asg_jax.methods.asg.settings import OBJECTIVES, Role, Temperatures, check
 
 STOCHASTIC = Sampler(grid=(4, 4), guidance=1.0, noise_level=0.7)
 
@@ -31,12 +31,22 @@ def test_misfits_are_refused(changes: dict, words: str) -> None:
         check(replace(Settings(), **changes), "flow")
 
 
-@pytest.mark.parametrize("objective", ["rwr", "nft", "flow_grpo"])
-def test_objectives_of_flows_train_flows_only(objective) -> None:
+@pytest.mark.parametrize(
+    ("objective", "kind"), [(name, kind) for kind, names in OBJECTIVES.items() for name in names]
+)
+def test_objectives_train_their_kind_only(objective, kind) -> None:
     settings = Settings(objective=objective, sampler=STOCHASTIC)
-    check(settings, "flow")
-    with pytest.raises(UserError, match=f"'{objective}' does not train .* 'bits'"):
-        check(settings, "bits")
+    check(settings, kind)
+    other = {"flow": "bits", "bits": "flow"}[kind]
+    with pytest.raises(UserError, match=f"'{objective}' does not train .* '{other}'; choose one"):
+        check(settings, other)
+
+
+@pytest.mark.parametrize("change", [{"guidance": 3.0}, {"temperature": 0.5}, {"top_p": 0.9}])
+def test_bits_are_learned_from_as_they_were_drawn(change: dict) -> None:
+    plain = Settings(objective="grpo", sampler=STOCHASTIC)
+    with pytest.raises(UserError, match=r"set sampler.guidance, .* to 1\."):
+        check(replace(plain, sampler=replace(STOCHASTIC, **change)), "bits")
 
 
 @pytest.mark.parametrize("name", ABLATIONS)

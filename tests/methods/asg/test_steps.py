@@ -60,6 +60,8 @@ def test_sampled_log_probs_are_those_of_teacher_forcing(cycle) -> None:
     for report in cycle[1][::2]:
         assert 0 < report.metrics["mismatch/proposer"] < 1e-4
         assert 0 < report.metrics["mismatch/solver"] < 1e-4
+    for report in cycle[1][1::2]:  # of the bits of drawings
+        assert report.metrics.get("mismatch/generator", 0) < 1e-4
 
 
 def test_understanding_moves_two_roles_and_generation_the_third(asg: Asg) -> None:

@@ -6,27 +6,37 @@ import jax
 import numpy as np
 import pytest
 
-from asg_jax.methods.asg import ABLATIONS, Asg, ablation
+from asg_jax.methods.asg import ABLATIONS, Asg, Settings, ablation
 from asg_jax.methods.base import Report, TrainState
-from tests.methods.conftest import SETTINGS, make, pictures
+from tests.methods.conftest import BITS, FLOW, MODELS, SETTINGS, fitting, make, pictures
 
 pytestmark = pytest.mark.slow
 
 FULL = replace(SETTINGS, framings=4)
-OTHERS = {
+FLOWS = {
     "rwr": {"objective": "rwr"},
     "flow_grpo": {
         "objective": "flow_grpo",
         "sampler": replace(SETTINGS.sampler, noise_level=0.7),
     },
-    "probability": {"fidelity": "probability"},
-    "cosine": {"image_similarity": "cosine"},
     "draws": {"draws": 3},
     "guided": {"sampler": replace(SETTINGS.sampler, guidance=3.0)},
 }
-VARIANTS = {name: ablation(FULL, name) for name in ABLATIONS} | {
-    name: replace(FULL, **changes) for name, changes in OTHERS.items()
+FORMS = {
+    "probability": {"fidelity": "probability"},
+    "cosine": {"image_similarity": "cosine"},
 }
+OTHERS = FLOWS | FORMS | {"surrogate": {"objective": "surrogate"}}
+CASES = [
+    *((model, name) for model in MODELS for name in (*ABLATIONS, *FORMS)),
+    *((FLOW, name) for name in FLOWS),
+    (BITS, "surrogate"),
+]
+
+
+def variant(settings: Settings, name: str) -> Settings:
+    """The settings of a case."""
+    return ablation(settings, name) if name in ABLATIONS else replace(settings, **OTHERS[name])
 
 
 def cycle(asg: Asg, steps: int) -> tuple[TrainState, TrainState, list[Report]]:
@@ -41,14 +51,14 @@ def cycle(asg: Asg, steps: int) -> tuple[TrainState, TrainState, list[Report]]:
 
 @pytest.fixture(scope="module")
 def full(model) -> list[Report]:
-    return cycle(make(model, FULL), 4)[2]
+    return cycle(make(model, fitting(model, FULL)), 4)[2]
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(("model", "name"), CASES, indirect=["model"])
 def test_a_variant_takes_other_steps(model, full: list[Report], name: str) -> None:
     # What differs through the Proposer's drift shows in the second cycle.
     steps = 4 if name in ("no_kl", "frozen_proposer") else 2
-    first, last, reports = cycle(make(model, VARIANTS[name]), steps)
+    first, last, reports = cycle(make(model, variant(fitting(model, FULL), name)), steps)
     assert int(last.step) == steps and int(last.skipped) == 0
     assert all(np.isfinite(list(report.metrics.values())).all() for report in reports)
     phases = [report.phase for report in reports]

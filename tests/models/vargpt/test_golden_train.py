@@ -13,11 +13,11 @@ from asg_jax.models.vargpt.quantizer import dequantize
 from asg_jax.models.vargpt.scales import Schedule
 from asg_jax.models.vargpt.training import (
     IMAGE_WEIGHT,
-    bit_losses,
     mean_losses,
     training_batch,
     training_forward,
 )
+from asg_jax.ops.bits import bit_log_probs
 from tests import goldens
 from tests.models.vargpt.test_golden_draw import compare_gradients, official, pad_multiple
 from tests.models.vargpt.test_golden_text import prompt_of
@@ -199,7 +199,7 @@ def test_losses(vargpt, pictures, gradients):
         "out.image_loss": image,
         "out.total_loss": text + IMAGE_WEIGHT * image,
         "out.unreduced_text": found.text.sum(1) / (ids.shape[1] - 1),
-        "out.unreduced_image": bit_losses(found.logits, bits).mean((1, 2)),
+        "out.unreduced_image": -bit_log_probs(found.logits, bits).mean((1, 2)),
         "out.und_loss": understanding_loss(vargpt, golden),
     }
     assert int(batch.labelled.sum()) == int((computed["out.text_labels"][:, 1:] >= 0).sum())
