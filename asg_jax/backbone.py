@@ -228,9 +228,10 @@ class Spec:
       unrolled: the step index must be a Python integer, because steps differ in shape.
       token_pixels: side in pixels of the square that one image token covers.
       token_channels: C.
-      max_grid: largest (height, width) in image tokens.
+      max_grid: largest (height, width) in image tokens; the usual one where there are `grids`.
       axes: A, axes of the rotary index.
       vocabulary: V.
+      grids: the only ones that can be drawn; without any, all up to `max_grid`.
     """
 
     kind: Literal["flow", "bits"]
@@ -241,6 +242,13 @@ class Spec:
     max_grid: tuple[int, int]
     axes: int
     vocabulary: int
+    grids: tuple[tuple[int, int], ...] = ()
+
+    def draws(self, grid: tuple[int, int]) -> bool:
+        """Whether pictures of that (height, width) in image tokens can be drawn."""
+        if self.grids:
+            return grid in self.grids
+        return all(0 < n <= most for n, most in zip(grid, self.max_grid, strict=True))
 
 
 @runtime_checkable

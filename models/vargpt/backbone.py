@@ -48,9 +48,10 @@ class VargptBackbone(TextBackbone[Vargpt]):
             unrolled=True,
             token_pixels=config.vae.downsample,
             token_channels=config.vae.bits,
-            max_grid=config.square,  # other templates are higher or wider
+            max_grid=config.square,
             axes=3,
             vocabulary=config.language.vocabulary,
+            grids=config.grids,
         )
 
     def encode_image(self, params: Params, image: Image) -> Float[Array, "B M D"]:

@@ -71,9 +71,14 @@ class VargptConfig:
         return schedule(self.templates, self.scales, grid)
 
     @property
+    def grids(self) -> tuple[Grid, ...]:
+        """The grids of pictures, in image tokens: one for each template."""
+        return tuple(template[self.scales - 1] for template in self.templates)
+
+    @property
     def square(self) -> Grid:
-        """The grid of the first template, in image tokens."""
-        return self.templates[0][self.scales - 1]
+        """The grid of the first template."""
+        return self.grids[0]
 
     def compute(self, dtype: str = "float32", remat: str = "none") -> VargptConfig:
         """The same network with another dtype of activations and another remat policy."""

@@ -23,8 +23,10 @@ class EvalSettings:
       best_of: pictures of a prompt of which the best counts, for the headroom.
       best_of_prompts: how many of the prompts are drawn so often, the first ones.
       prompts_per_batch: pictures that are drawn together.
-      steps: of the flow sampler.
       guidance: scale of the text guidance; 1 turns it off.
+      temperature: of the distributions of bits (next-scale models).
+      top_p: a bit's rarer value is never drawn if it is no likelier than 1 - top_p; 1 is off.
+      steps: of the flow sampler (flow models), as the rest.
       shift: of the flow's times.
       interval: guidance acts at times lo < t <= hi.
       renorm_min: lower clip of the rescaling of guided velocities; 1 turns it off.
@@ -39,8 +41,10 @@ class EvalSettings:
     best_of: int = 8
     best_of_prompts: int = 300
     prompts_per_batch: int = 60
-    steps: int = 16
     guidance: float = 2.5
+    temperature: float = 1.0
+    top_p: float = 1.0
+    steps: int = 16
     shift: float = 3.0
     interval: tuple[float, float] = (0.0, 1.0)
     renorm_min: float = 1.0
@@ -67,7 +71,7 @@ class EvalSettings:
           UserError: the model cannot draw such pictures.
         """
         side = CANVAS // spec.token_pixels
-        if side * spec.token_pixels != CANVAS or side > min(spec.max_grid):
+        if side * spec.token_pixels != CANVAS or not spec.draws((side, side)):
             raise UserError(
                 f"the model cannot draw pictures of {CANVAS} x {CANVAS} pixels, which the judge "
                 "reads; take one that was trained on rendered scenes."
@@ -77,6 +81,8 @@ class EvalSettings:
             steps=self.steps,
             shift=self.shift,
             guidance=self.guidance,
+            temperature=self.temperature,
+            top_p=self.top_p,
             renorm_min=self.renorm_min,
             interval=self.interval,
         )

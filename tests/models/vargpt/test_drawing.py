@@ -61,6 +61,8 @@ def test_it_is_a_backbone(vargpt):
     spec = vargpt.backbone.spec
     assert (spec.kind, spec.unrolled, spec.steps, spec.axes) == ("bits", True, 4, 3)
     assert (spec.token_pixels, spec.token_channels, spec.max_grid) == (4, 8, (4, 4))
+    assert spec.draws((4, 4)) and not spec.draws((2, 2)) and not spec.draws((5, 4))
+    assert all(vargpt.backbone.config.schedule(grid).grid == grid for grid in spec.grids)
 
 
 def test_teacher_forcing_gives_the_log_probs_of_sampling(vargpt, condition, sample):

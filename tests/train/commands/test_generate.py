@@ -1,9 +1,17 @@
 """`asg-jax generate`: pictures of a prompt and edits, one clear line for bad input."""
 
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image as PIL
 
+from asg_jax.backbone import Spec
+from asg_jax.errors import UserError
+from asg_jax.train.commands.generate import define, make_sampler
 from asg_jax.train.main import main
 from tests import goldens
 
@@ -67,6 +75,42 @@ def test_a_text_file_is_no_picture(folder, tmp_path, capsys):
     words = ["x", f"--out={tmp_path / 'o'}", f"--image={tmp_path / 'note.png'}"]
     assert run(folder, *words) == 2
     assert "no readable picture" in capsys.readouterr().err
+
+
+def sampler_of(kind, *words):
+    """The sampler of a request to a model of that kind, without a picture to edit."""
+    spec = Spec(kind, 4, kind == "bits", 4, 16, (8, 8), 1, 9)
+    if kind == "bits":
+        spec = replace(spec, grids=((8, 8), (4, 16)))
+    values = define()
+    values(["asg-jax", "--model=m", "--out=o", *words])
+    model: Any = SimpleNamespace(backbone=SimpleNamespace(spec=spec))
+    request: Any = SimpleNamespace(sources=None)
+    return make_sampler(values, model, request)
+
+
+def test_defaults_are_those_of_the_official_samplers():
+    flow, bits = sampler_of("flow"), sampler_of("bits")
+    assert (flow.grid, flow.steps, flow.guidance, flow.image_guidance) == ((8, 8), 4, 4.0, 1.0)
+    assert (bits.grid, bits.guidance, bits.temperature, bits.top_p) == ((8, 8), 3.0, 0.5, 0.97)
+    own = sampler_of("bits", "--temperature=1", "--top_p=1", "--height=16", "--width=64")
+    assert (own.grid, own.temperature, own.top_p) == ((4, 16), 1.0, 1.0)
+
+
+MISFITS = {
+    ("flow", "--temperature=1"): "--temperature is no option of this model; it has --steps, ",
+    ("bits", "--steps=9"): "--steps is no option of this model; it has --guidance, ",
+    ("bits", "--temperature=0"): "--temperature is 0.0; it must be above 0",
+    ("bits", "--top_p=1.5"): "--top_p is 1.5; it must be above 0 and at most 1",
+    ("bits", "--height=16"): "16 x 32 pixels cannot be drawn; sizes are 32 x 32, 16 x 64",
+    ("flow", "--height=36"): "at most 32 x 32",
+}
+
+
+@pytest.mark.parametrize(("kind", "word"), MISFITS)
+def test_options_that_do_not_fit_are_refused(kind, word):
+    with pytest.raises(UserError, match=re.escape(MISFITS[kind, word])):
+        sampler_of(kind, word)
 
 
 def test_help_names_the_flags(capsys):

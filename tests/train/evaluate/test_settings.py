@@ -26,5 +26,8 @@ def test_a_model_of_other_pictures_is_refused(model) -> None:
     spec = replace(model.backbone.spec, max_grid=(3, 3))
     with pytest.raises(UserError, match="cannot draw pictures of 32 x 32 pixels"):
         EvalSettings().sampler(spec)
+    odd = replace(model.backbone.spec, grids=((2, 4), (4, 2)))
+    with pytest.raises(UserError, match="cannot draw pictures of 32 x 32 pixels"):
+        EvalSettings().sampler(odd)
     coarse = replace(model.backbone.spec, token_pixels=16)
     assert EvalSettings().sampler(coarse).grid == (2, 2)
