@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from asg_jax.backbone import Backbone, Draw, Flow, Params, encode
+from asg_jax.backbone import Backbone, Bits, Draw, Flow, Params, PyTree, encode
+from asg_jax.ops.bits import bit_log_probs
 from asg_jax.ops.vocab import token_stats
 from asg_jax.train.pretrain.lessons import DrawLesson, TextLesson
 
@@ -31,15 +32,34 @@ def drawing_loss(
     draws: int,
     shift: float,
 ) -> Float[Array, ""]:
-    """Error of the predicted velocity at shifted uniform times, or cross-entropy of the bits."""
+    """Error of the predicted velocity at shifted uniform times, or cross-entropy of the bits.
+
+    Bits enter the network with random flips that later scales correct, others in every draw.
+    """
     condition = backbone.condition(params, encode(backbone, params, lesson.request), key)
+    if backbone.spec.kind == "bits":
+        return _bits_loss(backbone, params, condition, lesson, key, draws)
     target = backbone.encode_target(params, lesson.pixels, None)
     values = jnp.repeat(jax.lax.stop_gradient(target.values)[:, None], draws, axis=1)
     of_time, of_noise = jax.random.split(key)
     s = jax.random.uniform(of_time, values.shape[:2])
     draw = Draw(shift * s / (1 + (shift - 1) * s), jax.random.normal(of_noise, values.shape))
     terms = backbone.terms(params, condition, replace(target, values=values), draw)
-    if isinstance(terms, Flow):
-        return jnp.mean((terms.prediction - terms.goal) ** 2)
-    log_probs = jax.nn.log_softmax(terms.logits)
-    return -jnp.take_along_axis(log_probs, terms.bits[..., None], axis=-1).mean()
+    assert isinstance(terms, Flow)  # by the kind of the backbone
+    return jnp.mean((terms.prediction - terms.goal) ** 2)
+
+
+def _bits_loss(
+    backbone: Backbone,
+    params: Params,
+    condition: PyTree,
+    lesson: DrawLesson,
+    key: Key[Array, ""],
+    draws: int,
+) -> Float[Array, ""]:
+    pixels = jnp.repeat(lesson.pixels, draws, axis=0)
+    target = backbone.encode_target(params, pixels, key)
+    values = target.values.reshape(-1, draws, *target.values.shape[1:])
+    terms = backbone.terms(params, condition, replace(target, values=values), None)
+    assert isinstance(terms, Bits)  # by the kind of the backbone
+    return -bit_log_probs(terms.logits, terms.bits).mean()

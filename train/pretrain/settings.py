@@ -49,9 +49,9 @@ class PretrainSettings:
       wrong: share of the answers that are wrong at random.
       habits: how often annotators follow their habits.
       prompts: pictures of a step that are learned to be drawn.
-      draws: noise draws of each of them.
-      shift: of the times of their noise, s -> shift s / (1 + (shift - 1) s): what stands where is
-        decided while there is almost nothing but noise.
+      draws: of noise for each of them, or of bits that enter flipped.
+      shift: of the times of their noise (flow models), s -> shift s / (1 + (shift - 1) s): what
+        stands where is decided while there is almost nothing but noise.
       unprompted: share of the pictures that are drawn without their caption.
       prompt_length: of the padded captions, in tokens.
       drawing: weight of the drawing loss.
@@ -62,7 +62,7 @@ class PretrainSettings:
       autoencoder_steps: updates of the first phase.
       autoencoder_rate: its peak learning rate.
       autoencoder_batch: its pictures per step.
-      kl: weight of the autoencoder's divergence.
+      kl: weight of the autoencoder's divergence, or of the clarity and even use of its bits.
       warmup: steps to a peak learning rate; from there it falls to 0 linearly.
       checkpoint_every: steps between checkpoints.
     """

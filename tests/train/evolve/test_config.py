@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from asg_jax.configs import bagel_7b, bagel_tiny
+from asg_jax.configs import bagel_7b, bagel_tiny, vargpt_tiny, vargpt_v11
 from asg_jax.errors import UserError
 from asg_jax.methods.asg.settings import check
 from asg_jax.prompts import LANGUAGES
@@ -13,17 +13,20 @@ from asg_jax.train.evolve.config import FILE, MeshAxes, check_folder, read
 from asg_jax.train.evolve.typed import plain
 from tests.train.evolve.fake import CONFIG
 
+KINDS = {bagel_tiny: "flow", bagel_7b: "flow", vargpt_tiny: "bits", vargpt_v11: "bits"}
 
-@pytest.mark.parametrize("module", [bagel_tiny, bagel_7b])
+
+@pytest.mark.parametrize("module", KINDS)
 def test_the_configs_are_sound(module):
     config = read(module.get_config().to_dict())
-    check(config.method, "flow")
+    check(config.method, KINDS[module])
     assert config.language in LANGUAGES
     assert config.name == module.__name__.rpartition(".")[2]
 
 
-def test_the_large_config_holds_the_numbers_of_the_paper():
-    config = read(bagel_7b.get_config().to_dict())
+@pytest.mark.parametrize("module", [bagel_7b, vargpt_v11])
+def test_the_large_configs_hold_the_numbers_of_the_paper(module):
+    config = read(module.get_config().to_dict())
     assert (config.seed, config.steps, config.checkpoint.every) == (42, 10_000, 50)
     assert (config.dtype, config.remat) == ("bfloat16", "full")
     method = config.method
