@@ -28,6 +28,9 @@ DTYPES = {
 }
 
 
+STACKED = "{n"  # in the name of every layer of a stack, see `layer_name`
+
+
 @dataclass(frozen=True)
 class Layout:
     """How an official tensor is stored: `axes` permutes ours to the official order.
@@ -56,14 +59,14 @@ POINTWISE = Layout((1, 0), ones=2)
 
 @dataclass(frozen=True)
 class Source:
-    """Where a parameter stands officially; `{n}` in the name is the index of a stacked layer."""
+    """Where a parameter stands officially; a name of stacked layers is made by `layer_name`."""
 
     name: str
     layout: Layout
 
     @property
     def stacked(self) -> bool:
-        return "{n}" in self.name
+        return STACKED in self.name
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,29 @@ def paths(tree: PyTree) -> Iterator[tuple[str, Any]]:
         yield ".".join(str(key.key) for key in keys), leaf
 
 
+class _Layer(int):
+    """Index of a layer that also knows its chunk, see `layer_name`."""
+
+    def __format__(self, part: str) -> str:
+        if not part:
+            return str(int(self))
+        chunk, place = divmod(self, int(part[1:]))
+        return str(chunk if part[0] == "/" else place)
+
+
+def layer_name(name: str, layer: int | None) -> str:
+    """The name of one layer of a stack.
+
+    Args:
+      name: `{n}` stands for the layer; where a checkpoint cuts the stack into chunks of k layers,
+        `{n:/k}` is the number of the chunk and `{n:%k}` the layer's place in it.
+      layer: None if the name is that of no stack.
+    """
+    return name if layer is None else name.format(n=_Layer(layer))
+
+
 def module_name(path: str, modules: Iterable[tuple[str, str]]) -> str:
-    """Official name of one of our modules, `{n}` standing for the layer.
+    """Official name of one of our modules, of a stack as `layer_name` takes it.
 
     Args:
       path: of the module.
@@ -136,7 +160,7 @@ def module_source(path: str, axes: int, modules: Iterable[tuple[str, str]]) -> S
     module, kind = path.rsplit(".", 1)
     name = module_name(module, modules)
     if kind != "kernel":
-        layout = Layout(tuple(range(axes - ("{n}" in name))))
+        layout = Layout(tuple(range(axes - (STACKED in name))))
         return Source(f"{name}.{'bias' if kind == 'bias' else 'weight'}", layout)
     layout = CONV if axes == 4 else POINTWISE if path.startswith("vae.") else LINEAR
     return Source(f"{name}.weight", layout)
@@ -165,7 +189,7 @@ def tensor_table(abstract: PyTree, source: Callable[[str, int], Source]) -> dict
         single = leaf.shape[1:] if where.stacked else leaf.shape
         shape = where.layout.store(np.broadcast_to(np.int8(0), single)).shape
         for layer in range(leaf.shape[0]) if where.stacked else [None]:
-            name = where.name.format(n=layer)
+            name = layer_name(where.name, layer)
             if name in table:
                 raise ValueError(f"{path} and {table[name].path} both claim the tensor {name}")
             table[name] = Tensor(path, layer, where, shape)

@@ -2,7 +2,7 @@
 
 PEFT keeps one pair of matrices per layer, A (rank, in) and B (out, rank), under the official module
 name; we keep their transposes, stacked over the layers. Official names come from a function of our
-module path in which `{n}` stands for the layer (`official_module` of a backbone's checkpoint map).
+module path, and a stack shares one (`models.checkpoint.layer_name`).
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _source(official: Naming) -> Callable[[str, int], Source]:
 
 def _config(adapter: Adapter, official: Naming, base_model: str) -> dict[str, Any]:
     patterns = {
-        path: re.escape(official(path)).replace(r"\{n\}", r"\d+") for path in sorted(adapter)
+        path: re.sub(r"\\{n.*?\\}", r"\\d+", re.escape(official(path))) for path in sorted(adapter)
     }
     ranks = {path: lora.a.shape[-1] for path, lora in adapter.items()}
     alphas = {path: _alpha(lora.scale, ranks[path]) for path, lora in adapter.items()}
@@ -175,7 +175,7 @@ def _specs(
     specs = []
     for path, kernel in linear_maps(base).items():
         layers = kernel.shape[0] if kernel.ndim == 3 else 1
-        names = [official(path).format(n=n) for n in range(layers)]
+        names = [files.layer_name(official(path), n) for n in range(layers)]
         if held.isdisjoint(names) and not any(_targeted(config, name) for name in names):
             continue
         absent = [name for name in names if name not in held]

@@ -36,7 +36,7 @@ class Family:
       load: base parameters of an official folder.
       export: writes an official folder; the last argument is a folder with the tokenizer.
       describe: copies a folder's json and tokenizer files into another folder.
-      official_module: our module path -> official module name.
+      official_module: official name of a module, from the backbone and our path.
       rules: sharding of the parameters.
       roles: the modules that each role adapts.
       sizes: configurations by name, opened with random weights.
@@ -56,7 +56,7 @@ class Family:
     load: Callable[[Path, str, Mesh | None], PyTree]
     export: Callable[[Path, Any, PyTree, Path | None], None]
     describe: Callable[[Path, Path], None]
-    official_module: Callable[[str], str]
+    official_module: Callable[[Any, str], str]
     rules: Rules
     roles: Mapping[str, Sequence[LoRASpec]]
     sizes: Mapping[str, Any]
@@ -78,6 +78,10 @@ class Model:
     processor: Processor
     family: Family
     folder: Path | None  # where json and tokenizer files stand; None for random weights
+
+    def official_module(self, path: str) -> str:
+        """Official name of one of our modules, of a stack as `checkpoint.layer_name` takes it."""
+        return self.family.official_module(self.backbone, path)
 
 
 def family(name: str) -> Family:

@@ -58,7 +58,7 @@ PARAMETERS = {
 
 
 def official_module(path: str) -> str:
-    """Official name of one of our modules, `{n}` standing for the layer."""
+    """Official name of one of our modules; see `models.checkpoint.module_name`."""
     return files.module_name(path, MODULES)
 
 

@@ -38,7 +38,7 @@ UNUSED: tuple[str, ...] = (
 )
 
 _LAYER = "model.layers.{n}"
-_BLOCK = "vargpt_gen.blocks.{n}"  # renamed to its chunk below
+_BLOCK = "vargpt_gen.BLOCK"  # stands for `block_name`
 _SOS_POOL = "vargpt_gen.text_proj_for_sos.ca"
 
 # Our module path -> official module name, each pattern a full match.
@@ -123,26 +123,37 @@ class Row(Layout):
         return official[self.index]
 
 
-def official_module(path: str) -> str:
-    """Official name of one of our modules, `{n}` standing for the layer."""
-    return files.module_name(path, MODULES)
+def block_name(config: VargptConfig) -> str:
+    """Official name of a block of the visual decoder."""
+    chunk = config.decoder.chunk
+    return f"vargpt_gen.block_chunks.{{n:/{chunk}}}.module.{{n:%{chunk}}}"
+
+
+def modules(config: VargptConfig) -> list[tuple[str, str]]:
+    """MODULES with the names that blocks of the visual decoder have under a configuration."""
+    return [(pattern, name.replace(_BLOCK, block_name(config))) for pattern, name in MODULES]
+
+
+def official_module(config: VargptConfig, path: str) -> str:
+    """Official name of one of our modules; see `models.checkpoint.module_name`."""
+    return files.module_name(path, modules(config))
 
 
 def parameters(config: VargptConfig) -> dict[str, Source]:
     """Official places of the parameters that are no module's weight or bias."""
-    vector, start = Layout((0,)), config.tokens.draw_start
+    vector, start, block = Layout((0,)), config.tokens.draw_start, block_name(config)
     return {
         "decoder.start": Source("vargpt_gen.pos_start", Framed((0,), before=2)),
         "decoder.drawn": Source(SOS, Row((0,), index=start, rows=start + 1)),
         "decoder.undrawn": Source("vargpt_gen.cfg_uncond", Layout((0, 1))),
         "decoder.pool_v_bias": Source(f"{_SOS_POOL}.v_bias", vector),
-        "decoder.blocks.modulation": Source(f"{_BLOCK}.ada_gss", Framed((0, 1), before=2)),
-        "decoder.blocks.sa.q_bias": Source(f"{_BLOCK}.sa.q_bias", vector),
-        "decoder.blocks.sa.v_bias": Source(f"{_BLOCK}.sa.v_bias", vector),
+        "decoder.blocks.modulation": Source(f"{block}.ada_gss", Framed((0, 1), before=2)),
+        "decoder.blocks.sa.q_bias": Source(f"{block}.sa.q_bias", vector),
+        "decoder.blocks.sa.v_bias": Source(f"{block}.sa.v_bias", vector),
         "decoder.blocks.sa.scale": Source(
-            f"{_BLOCK}.sa.scale_mul_1H11", Framed((0,), ones=2, before=1)
+            f"{block}.sa.scale_mul_1H11", Framed((0,), ones=2, before=1)
         ),
-        "decoder.blocks.ca.v_bias": Source(f"{_BLOCK}.ca.v_bias", vector),
+        "decoder.blocks.ca.v_bias": Source(f"{block}.ca.v_bias", vector),
         "vision.patch_embedding.kernel": Source(
             "visual.patch_embed.proj.weight",
             Patches((1, 0), patch=_patch(config)),
@@ -157,28 +168,19 @@ def _patch(config: VargptConfig) -> tuple[int, ...]:
 
 def sources(config: VargptConfig) -> Callable[[str, int], Source]:
     """Official place of a parameter, from its path and number of axes."""
-    special = parameters(config)
+    special, table = parameters(config), modules(config)
 
     def source(path: str, axes: int) -> Source:
         if path in special:
             return special[path]
-        return files.module_source(path, axes, MODULES)
+        return files.module_source(path, axes, table)
 
     return source
 
 
 def table(config: VargptConfig, base: PyTree) -> dict[str, Tensor]:
     """The official tensors of the network."""
-    chunk = config.decoder.chunk
-
-    def placed(match: re.Match[str]) -> str:
-        block = int(match[1])
-        return f"vargpt_gen.block_chunks.{block // chunk}.module.{block % chunk}."
-
-    return {
-        re.sub(r"^vargpt_gen\.blocks\.(\d+)\.", placed, name): tensor
-        for name, tensor in files.tensor_table(base, sources(config)).items()
-    }
+    return files.tensor_table(base, sources(config))
 
 
 def load(
@@ -300,9 +302,8 @@ def fresh(config: VargptConfig, dtype: np.dtype) -> dict[str, np.ndarray]:
         found[f"vargpt_gen.text_proj_for_ca.{n}.bias"] = zeros(width)
     found[f"{_SOS_POOL}.mat_q"] = zeros(1, width // 128, 128)  # heads of its own
     found[f"{_SOS_POOL}.zero_k_bias"] = zeros(width)
-    for block in range(decoder.layers):
-        chunk, module = divmod(block, decoder.chunk)
+    for layer in range(decoder.layers):
         for part in ("sa", "ca"):
-            name = f"vargpt_gen.block_chunks.{chunk}.module.{module}.{part}.zero_k_bias"
+            name = f"{files.layer_name(block_name(config), layer)}.{part}.zero_k_bias"
             found[name] = zeros(width)
     return found

@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
     model, out = open_model(f.model, f.dtype), Path(f.out).expanduser()
     if f.adapter:
         folder = Path(f.adapter).expanduser()
-        adapter = peft.load(folder, model.base, model.family.official_module)
+        adapter = peft.load(folder, model.base, model.official_module)
         model = replace(model, base=merge(model.base, adapter))
     if f.to == "orbax":
         save_converted(out, model)

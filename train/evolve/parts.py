@@ -90,5 +90,4 @@ def _judge(model: Model) -> Judge | None:
 def export(model: Model, name: str, state: TrainState, folder: Path) -> None:
     """Writes the averaged adapter of every role as a PEFT folder."""
     for role, learned in state.roles.items():
-        official = model.family.official_module
-        peft.save(folder / ADAPTERS / role, learned.average, official, name)
+        peft.save(folder / ADAPTERS / role, learned.average, model.official_module, name)

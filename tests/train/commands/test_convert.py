@@ -32,7 +32,7 @@ def test_an_adapter_is_merged_on_request(folder, tmp_path):
     model = open_model(str(folder))
     adapter = init_roles(jax.random.key(0), model.base, model.family.roles)["solver"]
     adapter = jax.tree.map(lambda x: x + 0.01, adapter)
-    peft.save(tmp_path / "adapter", adapter, model.family.official_module, "base")
+    peft.save(tmp_path / "adapter", adapter, model.official_module, "base")
     out = tmp_path / "out"
     words = [f"--model={folder}", f"--out={out}", f"--adapter={tmp_path / 'adapter'}"]
     assert main(["convert", *words, "--to=official"]) == 0
