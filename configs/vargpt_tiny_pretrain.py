@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
         habits=0.75,
         prompts=32,
         draws=2,
-        steps=1_800,
+        steps=1_500,
         prompt_length=48,
         kl=0.1,
     )
