@@ -68,6 +68,8 @@ SETTINGS = Settings(
 )
 B = 3  # pictures in a step
 MODELS = FLOW, BITS = "bagel-tiny", "vargpt-tiny"  # one of each kind
+# Marks of tests for one kind alone.
+flows, bits = (pytest.mark.parametrize("model", [name], indirect=True) for name in MODELS)
 
 
 @pytest.fixture(scope="package", autouse=True)

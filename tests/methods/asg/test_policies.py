@@ -4,6 +4,7 @@ Every factor of a role has a gradient, what was rewarded becomes more likely, an
 are drawn from what was learned.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -26,13 +27,12 @@ from asg_jax.models.vargpt.adapters import DRAWING
 from asg_jax.objectives.flow import mean_square
 from asg_jax.ops.bits import bit_log_probs
 from asg_jax.rollout.image import trace_log_probs
-from tests.methods.conftest import BITS, FLOW, SETTINGS, copied, pictures
+from tests.methods.conftest import SETTINGS, bits, copied, flows, pictures
 
 IDS = [5, 9, 2]
 # Where pictures have an expert of their own, the last layer of the text expert serves them with
 # keys and values alone: its queries, output and MLP have no path to the velocity.
 DEAD_END = ("q_proj", "o_proj", "mlp")
-flows, bits = (pytest.mark.parametrize("model", [name], indirect=True) for name in (FLOW, BITS))
 STOCHASTIC = replace(SETTINGS.sampler, noise_level=0.7)
 
 
@@ -70,18 +70,18 @@ def image_loss(
     return generator_loss(asg.kit.backbone, settings, frozen, lesson, 0.01)
 
 
-def stepped(
-    asg: Asg, loss: updates.Loss, role: RoleState, pace: Role = SETTINGS.solver
-) -> tuple[Any, RoleState, Any]:
-    """Gradient before a step, the state after it, and the gradient there."""
+def moved(
+    asg: Asg, loss: Callable[[], updates.Loss], role: RoleState, pace: Role = SETTINGS.solver
+) -> RoleState:
+    """The state after a step on a loss, which is made where it is compiled."""
+    step = lambda role: updates.improve(asg.settings, pace, role, loss()).state
+    return jax.jit(step)(role)
 
-    @jax.jit
-    def run(role: RoleState):
-        slope = jax.grad(lambda adapter: loss(adapter)[0])
-        moved = updates.improve(asg.settings, pace, role, loss).state
-        return slope(role.adapter), moved, slope(moved.adapter)
 
-    return run(role)
+def gradients(asg: Asg, loss: Callable[[], updates.Loss], role: RoleState) -> tuple[Any, Any]:
+    """Gradients before a step and after it."""
+    slope = jax.jit(jax.grad(lambda adapter: loss()(adapter)[0]))
+    return slope(role.adapter), slope(moved(asg, loss, role).adapter)
 
 
 def assert_all_learn(before: Any, after: Any, dead_end: tuple[str, ...] = ()) -> None:
@@ -101,13 +101,13 @@ def assert_all_learn(before: Any, after: Any, dead_end: tuple[str, ...] = ()) ->
 
 @pytest.mark.parametrize("role", ["proposer", "solver"])
 def test_every_factor_of_the_speakers_learns(asg, state, evidence, role: str) -> None:
-    before, _, after = stepped(asg, speech_loss(asg, role, state, evidence), state.roles[role])
-    assert_all_learn(before, after)
+    loss = partial(speech_loss, asg, role, state, evidence)
+    assert_all_learn(*gradients(asg, loss, state.roles[role]))
 
 
 def test_every_factor_of_the_generator_learns(asg, state, results) -> None:
-    loss = image_loss(asg, asg.settings, state, results)
-    before, _, after = stepped(asg, loss, state.roles["generator"])
+    loss = partial(image_loss, asg, asg.settings, state, results)
+    before, after = gradients(asg, loss, state.roles["generator"])
     experts = any(".gen." in path for path in before)
     assert_all_learn(before, after, DEAD_END if experts else ())
 
@@ -117,8 +117,8 @@ def test_every_factor_of_a_larger_generator_learns(asg, state, results) -> None:
     """The visual decoder and its projectors, where they are adapted, too."""
     larger = init(jax.random.key(1), asg.kit.base, DRAWING)
     role = updates.start(asg.settings, SETTINGS.generator, larger)
-    before, _, after = stepped(asg, image_loss(asg, asg.settings, state, results), role)
-    assert_all_learn(before, after)
+    loss = partial(image_loss, asg, asg.settings, state, results)
+    assert_all_learn(*gradients(asg, loss, role))
 
 
 def test_next_samples_come_from_what_was_learned(asg: Asg) -> None:
@@ -157,11 +157,12 @@ def test_rewarded_texts_become_more_likely(asg, state, evidence, objective: str)
     advantages = jnp.where(jnp.arange(2) == 0, 1.0, -1.0) * jnp.ones((3, 1))
     every = jnp.ones(advantages.shape, bool)
     if objective == "grpo":
-        loss = updates.grpo(kit.backbone, kit.base, said, advantages, every, 0.0, 0.2)
+        make, last = updates.grpo, (0.2,)
     else:
-        loss = updates.reinforce(kit.backbone, kit.base, said, advantages, every, 0.0)
+        make, last = updates.reinforce, ()
+    loss = partial(make, kit.backbone, kit.base, said, advantages, every, 0.0, *last)
     before = state.roles["proposer"]
-    after = stepped(asg, loss, before)[1]
+    after = moved(asg, loss, before)
     change = scores(asg)(kit.base, after.adapter, said) - scores(asg)(
         kit.base, before.adapter, said
     )
@@ -194,7 +195,7 @@ def test_rewarded_drawings_are_predicted_better(asg, state, results, objective) 
         return mean_square(flow.prediction - flow.goal).mean(0)
 
     before = state.roles["generator"]
-    after = stepped(asg, image_loss(asg, settings, state, results, lesson), before)[1]
+    after = moved(asg, partial(image_loss, asg, settings, state, results, lesson), before)
     change = errors(after.adapter) - errors(before.adapter)
     assert change[1] < 0 and change[1] < min(change[0], change[2])
 
@@ -217,7 +218,7 @@ def test_rewarded_steps_of_the_stochastic_sampler_become_more_likely(asg, state,
         return trace_log_probs(kit.backbone, params, condition, trace, STOCHASTIC)
 
     before = state.roles["generator"]
-    after = stepped(asg, image_loss(asg, settings, state, results, lesson), before)[1]
+    after = moved(asg, partial(image_loss, asg, settings, state, results, lesson), before)
     old, new = log_probs(before.adapter), log_probs(after.adapter)
     np.testing.assert_allclose(old, trace.log_probs, atol=1e-4)
     change = (new - old).sum(0).mean(0)
@@ -247,7 +248,8 @@ def test_rewarded_bits_become_more_likely(asg, state, results, update: str) -> N
         return bit_log_probs(terms.logits, terms.bits)
 
     before = state.roles["generator"]
-    after = stepped(asg, image_loss(asg, settings, state, results, lesson), before, pace)[1]
+    loss = partial(image_loss, asg, settings, state, results, lesson)
+    after = moved(asg, loss, before, pace)
     old, new = log_probs(before.adapter), log_probs(after.adapter)
     np.testing.assert_allclose(old, lesson.drawing.log_probs, atol=1e-4)
     change = (new - old).sum((0, 2, 3))

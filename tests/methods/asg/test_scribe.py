@@ -10,7 +10,7 @@ from asg_jax.methods.asg.scribe import Scribe, Stream, fit_rows, framings, strea
 from asg_jax.methods.asg.settings import Lengths
 from asg_jax.prompts import SCENES
 from asg_jax.rollout.text import TextRollout
-from tests.methods.conftest import spoken
+from tests.methods.conftest import flows, spoken
 
 LONG = "is the red circle left of the blue square?"
 
@@ -25,6 +25,7 @@ def rollout(ids: list[list[list[int]]]) -> TextRollout:
     return spoken(np.array(ids))
 
 
+@flows  # the other has longer markers
 def test_texts_are_padded_on_the_right_and_long_ones_left_out(scribe: Scribe, model) -> None:
     told = scribe.tell([["a red circle", "a"], ["circle", LONG]], 6)
     assert told.ids.shape == told.mask.shape == (2, 2, 6)
@@ -87,6 +88,7 @@ def test_rows_are_added_and_cut_without_a_change(model) -> None:
         fit_rows(prompt, 4)
 
 
+@flows  # the other resizes pictures and drawings alike
 def test_drawings_that_the_tower_would_resize_are_refused(scribe: Scribe) -> None:
     assert scribe.frame(32, 32, 2).ids.shape[0] == 2
     with pytest.raises(UserError, match="40 x 40"):
