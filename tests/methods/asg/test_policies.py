@@ -251,7 +251,8 @@ def test_rewarded_bits_become_more_likely(asg, state, results, update: str) -> N
     loss = partial(image_loss, asg, settings, state, results, lesson)
     after = moved(asg, loss, before, pace)
     old, new = log_probs(before.adapter), log_probs(after.adapter)
-    np.testing.assert_allclose(old, lesson.drawing.log_probs, atol=1e-4)
+    recorded: Any = lesson.drawing.log_probs
+    np.testing.assert_allclose(old, recorded, atol=1e-4)
     change = (new - old).sum((0, 2, 3))
     assert change[1] > 0 and change[1] > max(change[0], change[2])
 

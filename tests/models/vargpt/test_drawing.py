@@ -61,6 +61,10 @@ def test_it_is_a_backbone(vargpt):
     spec = vargpt.backbone.spec
     assert (spec.kind, spec.unrolled, spec.steps, spec.axes) == ("bits", True, 4, 3)
     assert (spec.token_pixels, spec.token_channels, spec.max_grid) == (4, 8, (4, 4))
+
+
+def test_it_draws_the_grids_of_its_templates(vargpt):
+    spec = vargpt.backbone.spec
     assert spec.draws((4, 4)) and not spec.draws((2, 2)) and not spec.draws((5, 4))
     assert all(vargpt.backbone.config.schedule(grid).grid == grid for grid in spec.grids)
 
