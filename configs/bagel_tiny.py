@@ -2,10 +2,10 @@
 
 asg-jax evolve --config=bagel_tiny --workdir=runs/bagel_tiny
 
-What differs from the paper, and why, each measured on this model: the Solver's drift is held at the
-point from which on it would learn from noise alone; drawings are judged by the probability of the
-reference answers and of the prompt, which single out good drawings twice as well as votes and
-cosines of embeddings do at this size; they are drawn with guidance, without which nothing is gained.
+What differs from the paper, each measured on this model: the Solver's drift is held at the point
+from which on it would learn from noise; drawings are judged by the probabilities of the reference
+answers and of the prompt, which tell good from bad in a group much better than votes and cosines of
+embeddings do at this size; and they are drawn with guidance, without which little is gained.
 """
 
 from ml_collections import ConfigDict
