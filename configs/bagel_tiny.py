@@ -32,7 +32,7 @@ def get_config() -> ConfigDict:
             grid=(4, 4), steps=16, shift=3.0, guidance=2.5, interval=(0.0, 1.0), renorm_min=1.0
         ),
         objective="nft",
-        draws=2,
+        draws=4,
         fidelity="probability",
         image_similarity="likelihood",
         warmup=10,
@@ -42,7 +42,7 @@ def get_config() -> ConfigDict:
         model="bagel-tiny",
         language="scenes",
         seed=0,
-        steps=250,
+        steps=300,
         batch=Batch(understanding=32, generation=12),
         method=method,
         eval=EvalSettings(),
