@@ -12,6 +12,8 @@ from asg_jax.train.main import main
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
+COMMAND = re.compile(r"^    asg-jax (.*)$", re.MULTILINE)
+FIRST_STEPS = README.split("## First steps")[1].split("\n## ")[0]
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def checkout(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_commands_run_in_their_order(checkout):
-    commands = re.findall(r"^    asg-jax (.*)$", README, re.MULTILINE)
+    commands = COMMAND.findall(FIRST_STEPS)
     assert len(commands) >= 4
     for command in commands:
         assert main(shlex.split(command)) == 0, command
@@ -47,7 +49,5 @@ def test_the_python_example_prints_what_it_says(checkout):
 
 
 def test_the_commands_exist():
-    names = {
-        command.split()[0] for command in re.findall(r"^    asg-jax (.*)$", README, re.MULTILINE)
-    }
+    names = {command.split()[0] for command in COMMAND.findall(README)}
     assert names <= {path.stem for path in (ROOT / "train" / "commands").glob("[a-z]*.py")}

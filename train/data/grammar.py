@@ -146,8 +146,7 @@ def _answer(scene: Scene, rng: np.random.Generator, usage: Usage) -> Exercise:
 
 
 def _ask(scene: Scene, rng: np.random.Generator, usage: Usage) -> Exercise:
-    """A question for more than yes or no, between which a vote of unsure answers is a coin flip."""
-    return Exercise((scene,), INSTRUCTIONS["ask"], str(ask(scene.items, rng, OPEN, usage)))
+    return Exercise((scene,), INSTRUCTIONS["ask"], str(ask(scene.items, rng, usage=usage)))
 
 
 def _caption(scene: Scene, rng: np.random.Generator, usage: Usage) -> Exercise:

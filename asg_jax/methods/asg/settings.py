@@ -30,11 +30,16 @@ class Role:
         others, because AdamW undoes every weight of a loss.
       rank: of the low-rank updates; None keeps that of the backbone's table of modules.
       alpha: their scale is alpha / rank; None keeps that of the table.
+      kl_start, kl_target, kl_rate: of the adaptive coefficient of the drift from the frozen model.
+        The drift of texts is in nats per token, that of flows a mean square of velocities.
     """
 
     learning_rate: float = 1e-6
     rank: int | None = None
     alpha: float | None = None
+    kl_start: float = 0.01
+    kl_target: float = 0.02
+    kl_rate: float = 0.10
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,6 @@ class Settings:
       anchor_decay: of the older policy in `nft`, per update.
       clip: of the ratio in GRPO.
       kl: whether drift from the frozen model is penalised; it is measured in any case.
-      kl_start, kl_target, kl_rate: of the adaptive coefficient.
       average_decay: of the averaged factors that are evaluated, per update.
       clip_norm: of the gradient.
       weight_decay: of AdamW.
@@ -156,9 +160,6 @@ class Settings:
     anchor_decay: float = 0.9
     clip: float = 0.2
     kl: bool = True
-    kl_start: float = 0.01
-    kl_target: float = 0.02
-    kl_rate: float = 0.10
     average_decay: float = 0.96
     clip_norm: float = 1.0
     weight_decay: float = 0.01

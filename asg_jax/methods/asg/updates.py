@@ -95,7 +95,7 @@ def start(settings: Settings, role: Role, adapter: Adapter) -> RoleState:
         adapter=adapter,
         average=jax.tree.map(jnp.copy, adapter),
         optimizer=optimizer(settings, role).init(cast(PyTree, adapter)),
-        kl_coefficient=jnp.float32(settings.kl_start),
+        kl_coefficient=jnp.float32(role.kl_start),
     )
 
 
@@ -115,8 +115,8 @@ def improve(settings: Settings, role: Role, state: RoleState, loss: Loss) -> Imp
             state.kl_coefficient,
             measured.kl,
             measured.kept,
-            settings.kl_target,
-            settings.kl_rate,
+            role.kl_target,
+            role.kl_rate,
         ),
     )
     taken = finite & measured.kept.any()

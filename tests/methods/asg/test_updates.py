@@ -76,7 +76,7 @@ def test_a_rate_of_zero_freezes_a_role() -> None:
 
 def test_the_kl_coefficient_follows_the_drift() -> None:
     low, high = after(kl=0.0).state, after(kl=0.1).state
-    assert low.kl_coefficient < PAPER.kl_start < high.kl_coefficient
+    assert low.kl_coefficient < ROLE.kl_start < high.kl_coefficient
 
 
 def test_the_penalty_can_be_switched_off() -> None:

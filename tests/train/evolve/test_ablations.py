@@ -7,7 +7,8 @@ import pytest
 from asg_jax.errors import UserError
 from asg_jax.train.commands import ablate
 from asg_jax.train.evolve import run
-from asg_jax.train.evolve.ablations import NAMES, vary
+from asg_jax.train.evolve.ablations import NAMES, detectable, vary, verdict
+from asg_jax.train.evolve.summary import TITLES
 from asg_jax.train.evolve.typed import flat, plain
 from tests.train.evolve.fake import CONFIG, FakeJudge, FakeMethod, make_parts
 
@@ -67,5 +68,22 @@ def test_finished_runs_are_not_repeated(tmp_path, monkeypatch):
     assert found.keys() == {"full", "no_ste"} and found["no_ste"]["seeds"] == 1
     assert found["no_ste"]["understanding"]["difference"]["value"] == 0
     table = (tmp_path / "docs" / "table.md").read_text().splitlines()
-    assert len(table) == 4 and table[2].startswith("| full | 1 |")
-    assert len({line.count("|") for line in table}) == 1
+    assert len(table) == 6 and table[2].startswith("| full | 1 |")
+    assert len({line.count("|") for line in table[:4]}) == 1
+    assert table[3].endswith("| -1.8, -1.0 | undecided, undecided |")
+    assert "in points: questions, greedy 0.0," in table[5]
+
+
+@pytest.mark.parametrize(
+    ("interval", "word"),
+    [([-2.0, -0.1], "yes"), ([-2.0, 0.1], "undecided"), ([0.1, 2.0], "no, it gains")],
+)
+def test_a_loss_is_one_if_its_interval_says_so(interval, word):
+    assert verdict({"difference": {"value": sum(interval) / 2, "ci95": interval}}) == word
+
+
+def test_the_smallest_effect_follows_the_widest_interval():
+    own = {m: {"difference": {"ci95": [-w, w]}} for m, w in zip(TITLES, (1.96, 1, 2), strict=True)}
+    narrow = {m: {"difference": {"ci95": [0.0, 0.5]}} for m in TITLES}
+    (line,) = detectable([own, narrow])
+    assert "greedy 2.8, questions, T = 1 1.4, pictures 2.9." in line

@@ -1,4 +1,4 @@
-"""The shipped model under the real method: killed, shared by processes."""
+"""The shipped model under the real method: killed, shared by processes, spread over devices."""
 
 import json
 import signal
@@ -108,3 +108,11 @@ def test_two_processes_give_the_losses_of_one(whole, tmp_path):
     group = [f"--coordinator={address}", "--processes=2"]
     launch.end(*[start(tmp_path, *group, f"--process={n}") for n in range(2)])
     assert_close(tmp_path, whole)
+
+
+@pytest.mark.parametrize("mesh", [{}, {"fsdp": 4, "tensor": 2}], ids=["data", "cut"])
+def test_eight_devices_give_the_losses_of_one(whole, tmp_path, mesh):
+    words = [f"--config.mesh.{axis}={size}" for axis, size in mesh.items()]
+    launch.end(start(tmp_path, *words, devices=8))
+    assert_close(tmp_path, whole)
+    assert json.loads((tmp_path / SUMMARY).read_text())["recompilations"] == 0
