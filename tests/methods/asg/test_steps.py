@@ -41,7 +41,6 @@ def cycle(asg: Asg) -> tuple[TrainState, list[Report], list[int]]:
 
 
 def test_after_one_step_of_each_kind_nothing_compiles(cycle) -> None:
-    assert cycle[2][0] > 0 and cycle[2][1] > 0
     assert cycle[2][2:] == [0, 0]
 
 
