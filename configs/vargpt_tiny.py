@@ -1,4 +1,4 @@
-"""Self-evolves `vargpt-tiny` on unlabeled rendered scenes, in minutes on a CPU.
+"""Self-evolves `vargpt-tiny` on unlabeled rendered scenes; first values, not tuned.
 
 asg-jax evolve --config=vargpt_tiny --workdir=runs/vargpt_tiny
 """
