@@ -85,8 +85,9 @@ class HuggingFaceTokenizer:
     """`AutoTokenizer` of a local folder, checked to know the special tokens."""
 
     def __init__(self, folder: Path, specials: Mapping[str, int]):
-        # transformers takes seconds to import and remarks that PyTorch is missing.
-        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+        # transformers takes seconds to import, and remarks that PyTorch is missing and that it does
+        # not know the models.
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         from transformers import AutoTokenizer
 
         try:

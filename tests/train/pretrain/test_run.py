@@ -68,7 +68,11 @@ def test_the_result_opens_and_has_learned(whole):
     assert json.loads((whole / "pretraining.json").read_text())["settings"]["scenes"] == 20
 
 
-@pytest.mark.parametrize("phase", ["autoencoder", "joint"])
+@pytest.mark.parametrize(
+    ("settings", "phase"),
+    [("bagel-tiny", "autoencoder"), ("vargpt-tiny", "joint")],
+    indirect=["settings"],
+)
 def test_a_stopped_run_ends_with_the_same_weights(settings, whole, tmp_path, monkeypatch, phase):
     name = {"autoencoder": "pixels", "joint": "lessons"}[phase]
     real = getattr(run, name)

@@ -1,0 +1,128 @@
+"""Understanding against Qwen2-VL of Hugging Face, on a random model of the golden sizes.
+
+Needs PyTorch, which comes with `pip install -e ".[test,parity]"`.
+"""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from asg_jax.backbone import Params
+from asg_jax.models.vargpt import checkpoint
+from asg_jax.models.vargpt.backbone import VargptBackbone
+from asg_jax.models.vargpt.config import VargptConfig
+from tests import goldens
+from tests.models.vargpt.conftest import Loaded, golden_config
+from tests.models.vargpt.test_golden_text import FILE, logits, prompt_of
+
+torch = pytest.importorskip("torch", reason="PyTorch comes with the extra `parity`")
+# Official name of a module -> its name in a model of transformers; the rest is not Qwen2-VL's.
+NAMES = (
+    (r"model\.", "model.language_model."),
+    (r"visual\.", "model.visual."),
+    (r"lm_head\.", "lm_head."),
+)
+
+
+@pytest.fixture(scope="module")
+def ours():
+    backbone = VargptBackbone(golden_config())
+    return Loaded(backbone, Params(jax.jit(backbone.init_base)(jax.random.key(3))))
+
+
+def official_config(config: VargptConfig):
+    from transformers import Qwen2VLConfig
+
+    language, vision, tokens = config.language, config.vision, config.tokens
+    return Qwen2VLConfig(
+        text_config={
+            "vocab_size": language.vocabulary,
+            "hidden_size": language.width,
+            "intermediate_size": language.inner,
+            "num_hidden_layers": language.layers,
+            "num_attention_heads": language.heads,
+            "num_key_value_heads": language.kv_heads,
+            "rms_norm_eps": language.eps,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": language.theta,
+                "mrope_section": list(language.sections),
+            },
+        },
+        vision_config={
+            "depth": vision.layers,
+            "embed_dim": vision.width,
+            "hidden_size": language.width,
+            "num_heads": vision.heads,
+            "mlp_ratio": vision.inner // vision.width,
+            "patch_size": vision.patch,
+            "spatial_merge_size": vision.merge,
+            "temporal_patch_size": vision.frames,
+        },
+        image_token_id=tokens.picture,
+        vision_start_token_id=tokens.vision_start,
+        vision_end_token_id=tokens.vision_end,
+    )
+
+
+@pytest.fixture(scope="module")
+def theirs(ours, tmp_path_factory):
+    """The same weights, through the export."""
+    from transformers import Qwen2VLForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("export")
+    checkpoint.export(folder, ours.backbone, ours.params.base, None)
+    weights = {}
+    with safe_open(folder / checkpoint.FILES[0], "pt") as file:
+        for name in file.keys():
+            for pattern, prefix in NAMES:
+                if match := re.match(pattern, name):
+                    weights[prefix + name[match.end() :]] = file.get_tensor(name)
+    model = Qwen2VLForConditionalGeneration(official_config(ours.backbone.config))
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return goldens.arrays(FILE)
+
+
+def inputs(ids, mask, names):
+    """What the official model is given: tokens, the patches of the pictures, and their places."""
+    golden = goldens.arrays("vargpt/01_preprocess.safetensors")
+    pictures = lambda key: np.concatenate([golden[f"out.{key}_{name}"] for name in names])
+    arrays = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "mm_token_type_ids": (ids == golden_config().tokens.picture).astype(int),
+        "pixel_values": pictures("pixel_values"),
+        "image_grid_thw": pictures("grid"),
+    }
+    return {name: torch.tensor(array) for name, array in arrays.items()}
+
+
+def test_logits_of_conversations(ours, theirs, golden):
+    """Two rows with two pictures each; the official ones are padded on the left."""
+    ids, mask = golden["in.batch_input_ids"], golden["in.batch_attention_mask"]
+    with torch.no_grad():
+        want = theirs(**inputs(ids, mask, "abab")).logits.numpy()
+    rows = [row[real] for row, real in zip(ids, mask.astype(bool), strict=True)]
+    got = np.asarray(logits(ours, ours.jit("states")(prompt_of(ours, rows, ["ab", "ab"]))))
+    for n, row in enumerate(rows):
+        np.testing.assert_allclose(got[n, : len(row)], want[n, -len(row) :], atol=1e-4)
+
+
+def test_greedy_continuations(ours, theirs, golden):
+    ids, count = golden["in.input_ids"], 8
+    given = inputs(ids, np.ones_like(ids), "a")
+    out = theirs.generate(**given, max_new_tokens=count, do_sample=False, eos_token_id=-1)
+    spoken = out[0, ids.shape[1] :].tolist()
+    found = list(ids[0])
+    for _ in range(count):
+        states = ours.jit("states")(prompt_of(ours, [np.array(found)], ["a"]))
+        found.append(int(logits(ours, states)[0, len(found) - 1].argmax()))
+    assert found[ids.shape[1] :] == spoken
