@@ -5,8 +5,8 @@ asg-jax evolve --config=bagel_tiny --workdir=runs/bagel_tiny
 What differs from the paper, each measured on this model: the Solver's drift is held at the point
 from which on it would learn from noise; drawings are judged by the probabilities of the reference
 answers and of the prompt, which tell good from bad in a group much better than votes and cosines of
-embeddings do at this size; they are drawn with guidance, without which little is gained; and many
-of few prompts teach more than few of many.
+embeddings do at this size; they are drawn with guidance, without which little is gained; and there
+are many in a step, which makes runs alike.
 """
 
 from ml_collections import ConfigDict
@@ -22,12 +22,12 @@ def get_config() -> ConfigDict:
     """The settings of the run."""
     method = Settings(
         framings=7,
-        images=16,
+        images=8,
         checks=1,
         temperatures=Temperatures(answer=0.8),
         proposer=Role(1e-5, rank=32, alpha=64.0),
         solver=Role(1.5e-4, rank=32, alpha=64.0, kl_start=0.2, kl_target=0.06, kl_rate=0.005),
-        generator=Role(3e-3, rank=32, alpha=64.0, kl_target=0.05, kl_rate=0.05),
+        generator=Role(4.5e-3, rank=32, alpha=64.0, kl_target=0.05, kl_rate=0.05),
         lengths=Lengths(question=16, answer=4, caption=28, spec=88),
         sampler=Sampler(
             grid=(4, 4), steps=16, shift=3.0, guidance=2.5, interval=(0.0, 1.0), renorm_min=1.0
@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
         language="scenes",
         seed=0,
         steps=200,
-        batch=Batch(understanding=32, generation=6),
+        batch=Batch(understanding=32, generation=24),
         method=method,
         eval=EvalSettings(),
     )

@@ -26,11 +26,15 @@ def golden_folder() -> Path:
 
 
 def set_environment() -> None:
-    """Chooses eight CPU devices and the compilation cache, where the caller chose nothing."""
+    """Chooses eight CPU devices and the compilation cache, where the caller chose nothing.
+
+    Most of the time of the tests is compilation, and most of that is LLVM's optimisation: off.
+    """
     flags = os.environ.get("XLA_FLAGS", "")
     if DEVICES not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {DEVICES}=8".strip()
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
@@ -80,8 +84,14 @@ def tpu_compiler():
         patch.setenv("TPU_ACCELERATOR_TYPE", "v5litepod-4")
         patch.setenv("TPU_WORKER_HOSTNAMES", "localhost")
         patch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-        threshold = jax.config.values["jax_persistent_cache_min_compile_time_secs"]
         # A program for absent devices can be put into the compilation cache but not read from it.
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", math.inf)
+        changes = {
+            "jax_persistent_cache_min_compile_time_secs": math.inf,
+            "jax_disable_most_optimizations": False,
+        }
+        before = {name: jax.config.values[name] for name in changes}
+        for name, value in changes.items():
+            jax.config.update(name, value)
         yield
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", threshold)
+        for name, value in before.items():
+            jax.config.update(name, value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
 from dataclasses import fields, replace
 
 import jax
@@ -70,15 +69,6 @@ B = 3  # pictures in a step
 MODELS = FLOW, BITS = "bagel-tiny", "vargpt-tiny"  # one of each kind
 # Marks of tests for one kind alone.
 flows, bits = (pytest.mark.parametrize("model", [name], indirect=True) for name in MODELS)
-
-
-@pytest.fixture(scope="package", autouse=True)
-def quick_compilation() -> Iterator[None]:
-    """Most of the time of these tests is compilation, and most of that is optimisation."""
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="package", params=MODELS)

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +45,6 @@ def numbers(node: Any) -> list[float]:
     return [node] if isinstance(node, int | float) else []
 
 
-@pytest.fixture
-def quick_compilation() -> Iterator[None]:
-    """Most of the time is compilation, and most of that is LLVM's optimisation."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.mark.usefixtures("quick_compilation")
 def test_rollout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "report.json"
     model = goldens.folder("bagel/model")

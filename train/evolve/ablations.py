@@ -87,7 +87,8 @@ def markdown(found: Mapping[str, Any]) -> Iterator[str]:
             cells.append(text(other) if other else "")
         lost = PAPER.get(name)
         cells.append(f"{lost[0]:+.1f}, {lost[1]:+.1f}" if lost else "")
-        cells.append(", ".join(verdict(own[m]) for m in COMPARED) if lost else "")
+        known = lost and "difference" in own[COMPARED[0]]
+        cells.append(", ".join(verdict(own[m]) for m in COMPARED) if known else "")
         yield "| " + " | ".join(cells) + " |"
     others = [
         own for name, own in found.items() if name != FULL and "difference" in own[COMPARED[0]]

@@ -2,9 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -33,13 +31,6 @@ def folders(tmp_path_factory) -> dict[str, str]:
         small_family("bagel-tiny").export(folder, model.backbone, model.base, None)
         made[name] = str(folder)
     return made
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation() -> Iterator[None]:
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def test_two_models_are_compared(folders, tmp_path, capsys) -> None:

@@ -7,7 +7,7 @@ import pytest
 from asg_jax.errors import UserError
 from asg_jax.train.commands import ablate
 from asg_jax.train.evolve import run
-from asg_jax.train.evolve.ablations import NAMES, detectable, vary, verdict
+from asg_jax.train.evolve.ablations import NAMES, detectable, markdown, vary, verdict
 from asg_jax.train.evolve.summary import TITLES
 from asg_jax.train.evolve.typed import flat, plain
 from tests.train.evolve.fake import CONFIG, FakeJudge, FakeMethod, make_parts
@@ -87,3 +87,9 @@ def test_the_smallest_effect_follows_the_widest_interval():
     narrow = {m: {"difference": {"ci95": [0.0, 0.5]}} for m in TITLES}
     (line,) = detectable([own, narrow])
     assert "greedy 2.8, questions, T = 1 1.4, pictures 2.9." in line
+
+
+def test_without_the_full_method_a_run_is_compared_with_nothing():
+    own = {m: {"gain": {"value": 1.0, "ci95": [0.0, 2.0]}} for m in TITLES}
+    *_, row = markdown({"no_ste": own | {"seeds": 1}})
+    assert row.startswith("| no ste | 1 | +1.0") and row.endswith("| -1.8, -1.0 |  |")

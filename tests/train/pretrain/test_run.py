@@ -68,6 +68,7 @@ def test_the_result_opens_and_has_learned(whole):
     assert json.loads((whole / "pretraining.json").read_text())["settings"]["scenes"] == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "phase"),
     [("bagel-tiny", "autoencoder"), ("vargpt-tiny", "joint")],
