@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.conftest import DEVICES, ROOT
+from tests.conftest import DEVICES, QUICK, ROOT
 
 LIMIT = 1800  # seconds: the first compilation takes minutes where others share the machine
 
@@ -25,7 +25,7 @@ def start(module: str, words: Sequence[object], devices: int = 1) -> subprocess.
     return subprocess.Popen(
         [sys.executable, "-m", module, *map(str, words)],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": f"{DEVICES}={devices}", "NPROC": "64"},
+        env={**os.environ, "XLA_FLAGS": f"{DEVICES}={devices} {QUICK}", "NPROC": "64"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
