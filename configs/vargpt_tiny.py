@@ -14,9 +14,15 @@ from asg_jax.configs import bagel_tiny
 def get_config() -> ConfigDict:
     """The settings of the run."""
     config = bagel_tiny.get_config()
-    config.update(name="vargpt_tiny", model="vargpt-tiny")
-    config.method.update(objective="grpo", draws=1)
-    config.method.sampler.guidance = 1.0
-    config.method.generator.learning_rate = 3e-4
-    config.eval.guidance = 2.0
+    config.update(
+        name="vargpt_tiny",
+        model="vargpt-tiny",
+        method={
+            "objective": "grpo",
+            "draws": 1,
+            "sampler": {"guidance": 1.0},
+            "generator": {"learning_rate": 3e-4},
+        },
+        eval={"guidance": 2.0},
+    )
     return config
