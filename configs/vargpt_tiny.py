@@ -1,9 +1,9 @@
-"""Self-evolves `vargpt-tiny` on unlabeled rendered scenes, as `bagel_tiny` does.
+"""Self-evolves `vargpt-tiny` on unlabeled rendered scenes; not tuned.
 
 asg-jax evolve --config=vargpt_tiny --workdir=runs/vargpt_tiny
 
-The bits of a drawing are learned from under the distribution that they were drawn from: without
-guidance.
+The settings are those of `bagel_tiny`, but for the Generator: the bits of a drawing are learned
+from under the distribution that they were drawn from, without guidance.
 """
 
 from ml_collections import ConfigDict

@@ -21,36 +21,16 @@ to evaluate it with other tools.
 
 from ml_collections import ConfigDict
 
-from asg_jax.backbone import Sampler
-from asg_jax.methods.asg.settings import Role, Settings
-from asg_jax.train.evolve.config import Batch, Checkpoint, MeshAxes, RunConfig
-from asg_jax.train.evolve.typed import as_config
+from asg_jax.configs import bagel_7b
 
 
 def get_config() -> ConfigDict:
     """The settings of the run."""
-    role = Role(learning_rate=1e-6, rank=16, alpha=32.0)
-    method = Settings(
-        proposer=role,
-        solver=role,
-        generator=role,
-        # 512 pixels, ten scales; bits are sampled as they are, without guidance.
-        sampler=Sampler(grid=(32, 32), guidance=1.0),
-        objective="grpo",
-        clip_norm=1.0,
-        weight_decay=0.01,
-    )
-    config = RunConfig(
+    config = bagel_7b.get_config()
+    config.update(
         name="vargpt_v11",
         model="VARGPT-v1.1",
-        language="english",
-        dtype="bfloat16",
-        remat="full",
-        seed=42,
-        steps=10_000,
-        batch=Batch(understanding=16, generation=16),
-        checkpoint=Checkpoint(every=50),
-        mesh=MeshAxes(fsdp=16),
-        method=method,
+        # 512 pixels, ten scales; bits are sampled as they are, without guidance.
+        method={"objective": "grpo", "sampler": {"grid": (32, 32)}},
     )
-    return as_config(config)
+    return config

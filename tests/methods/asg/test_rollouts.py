@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from asg_jax.backbone import Params, encode, to_uint8
 from asg_jax.methods.asg import Asg
 from asg_jax.methods.asg.rollouts import Comparison, Viewing, compare, keys, view
-from tests.methods.conftest import flows, pictures
+from tests.methods.conftest import pictures
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,6 @@ def comparison(asg: Asg) -> Comparison:
     return seen[0]
 
 
-@flows  # the other is seen in the same way, which the last of these tests checks
 @pytest.mark.parametrize("likelihood", [True, False])
 def test_the_cycle_changes_with_the_drawing(asg: Asg, comparison, likelihood: bool) -> None:
     kit = asg.kit
@@ -42,7 +41,6 @@ def test_the_cycle_changes_with_the_drawing(asg: Asg, comparison, likelihood: bo
     np.testing.assert_allclose(jnp.linalg.norm(after.features, axis=-1), 1, rtol=1e-5)
 
 
-@flows
 def test_captions_of_the_drawings_count(asg: Asg, comparison: Comparison) -> None:
     """A drawing that is described as it was asked for is as similar as can be."""
     kit = asg.kit
