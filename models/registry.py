@@ -38,7 +38,7 @@ class Family:
       describe: copies a folder's json and tokenizer files into another folder.
       official_module: official name of a module, from the backbone and our path.
       rules: sharding of the parameters.
-      roles: the modules that each role adapts.
+      roles: the modules that each role adapts; further entries are a role's other choices.
       sizes: configurations by name, opened with random weights.
       random: backbone and processor of a configuration.
       small: names of the configurations that pre-training starts from.

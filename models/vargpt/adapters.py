@@ -1,4 +1,4 @@
-"""Which linear maps of VARGPT-v1.1 each role adapts."""
+"""Which linear maps of VARGPT-v1.1 each role adapts, and what else the Generator may."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ ROLES: dict[str, tuple[LoRASpec, ...]] = {
     "proposer": (_LANGUAGE,),
     "solver": (_LANGUAGE,),
     "generator": (_LANGUAGE,),
+    # A larger Generator (`modules="drawing"`): the visual decoder and its projectors learn too.
+    "drawing": (
+        _LANGUAGE,
+        LoRASpec(r"decoder\.blocks\.(sa\.(qkv|proj)|ca\.(q|kv|proj)|mlp\.fc[12])"),
+        LoRASpec(r"(to|from)_language\.fc[12]"),
+    ),
 }
-# A larger Generator: the visual decoder and its projectors learn too.
-DRAWING: tuple[LoRASpec, ...] = (
-    _LANGUAGE,
-    LoRASpec(r"decoder\.blocks\.(sa\.(qkv|proj)|ca\.(q|kv|proj)|mlp\.fc[12])"),
-    LoRASpec(r"(to|from)_language\.fc[12]"),
-)

@@ -12,6 +12,7 @@ from PIL.Image import Image as Picture
 
 from asg_jax.adapters import LoRASpec, init_roles
 from asg_jax.backbone import Backbone, Processor, PyTree
+from asg_jax.errors import UserError
 from asg_jax.methods.asg import updates
 from asg_jax.methods.asg.drawing import GenerationStep
 from asg_jax.methods.asg.kit import Kit, Moment, Parallelize
@@ -51,7 +52,7 @@ class Asg:
           backbone: the model.
           base: its parameters, which stay as they are.
           processor: of the model.
-          modules: what each role adapts.
+          modules: what each role adapts, by its name; a role may be told to take another entry.
           language: that the model understands.
           settings: every number of the method.
           pictures: in an understanding step, of all processes together.
@@ -60,11 +61,11 @@ class Asg:
             every array of batch and out counts examples.
 
         Raises:
-          UserError: the settings do not fit each other or the backbone.
+          UserError: the settings do not fit each other, the backbone or its modules.
         """
         check(settings, backbone.spec.kind)
         self.settings = settings
-        self._modules = {role: _sized(settings, role, modules[role]) for role in ROLES}
+        self._modules = {role: _adapted(settings, role, modules) for role in ROLES}
         self._pictures = pictures
         place = placement or OneDevice()
         self.kit = Kit(backbone, base, processor, language, settings, place, parallelize)
@@ -110,8 +111,16 @@ class Asg:
         return Moment(seed, taken + 1, tuple(ids), request)
 
 
-def _sized(settings: Settings, role: str, specs: Sequence[LoRASpec]) -> list[LoRASpec]:
-    """The modules of a role with the rank and scale of the settings, where these say any."""
-    given = {"rank": settings.role(role).rank, "alpha": settings.role(role).alpha}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    return [replace(spec, **chosen) for spec in specs]
+def _adapted(
+    settings: Settings, role: str, modules: Mapping[str, Sequence[LoRASpec]]
+) -> list[LoRASpec]:
+    """What a role adapts, with the rank and scale of the settings where these say any."""
+    chosen = settings.role(role)
+    name = chosen.modules or role
+    if name not in modules:
+        raise UserError(
+            f"{role}.modules is '{name}'; this backbone has: {', '.join(sorted(modules))}."
+        )
+    given = {"rank": chosen.rank, "alpha": chosen.alpha}
+    size = {name: value for name, value in given.items() if value is not None}
+    return [replace(spec, **size) for spec in modules[name]]

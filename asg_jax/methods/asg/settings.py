@@ -28,6 +28,7 @@ class Role:
     Attributes:
       learning_rate: of AdamW; 0 freezes the role. It alone says how fast a role learns next to the
         others, because AdamW undoes every weight of a loss.
+      modules: that are adapted, an entry of the backbone's table; None is that of the role itself.
       rank: of the low-rank updates; None keeps that of the backbone's table of modules.
       alpha: their scale is alpha / rank; None keeps that of the table.
       kl_start, kl_target, kl_rate: of the adaptive coefficient of the drift from the frozen model.
@@ -35,6 +36,7 @@ class Role:
     """
 
     learning_rate: float = 1e-6
+    modules: str | None = None
     rank: int | None = None
     alpha: float | None = None
     kl_start: float = 0.01

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asg_jax.adapters import init
 from asg_jax.backbone import FlowTrace, Params, Target, encode
+from asg_jax.errors import UserError
 from asg_jax.methods.asg import Asg, Settings, generation, understanding, updates
 from asg_jax.methods.asg.generation import Results
 from asg_jax.methods.asg.generator import Frozen, Lesson, generator_loss, times_and_noise
@@ -23,11 +23,10 @@ from asg_jax.methods.asg.rollouts import Order, draw
 from asg_jax.methods.asg.settings import Role
 from asg_jax.methods.asg.understanding import Evidence
 from asg_jax.methods.base import RoleState, TrainState
-from asg_jax.models.vargpt.adapters import DRAWING
 from asg_jax.objectives.flow import mean_square
 from asg_jax.ops.bits import bit_log_probs
 from asg_jax.rollout.image import trace_log_probs
-from tests.methods.conftest import SETTINGS, bits, copied, flows, pictures
+from tests.methods.conftest import SETTINGS, bits, copied, flows, make, pictures
 
 IDS = [5, 9, 2]
 # Where pictures have an expert of their own, the last layer of the text expert serves them with
@@ -113,12 +112,22 @@ def test_every_factor_of_the_generator_learns(asg, state, results) -> None:
 
 
 @bits
-def test_every_factor_of_a_larger_generator_learns(asg, state, results) -> None:
+def test_every_factor_of_a_larger_generator_learns(asg, model, state, results) -> None:
     """The visual decoder and its projectors, where they are adapted, too."""
-    larger = init(jax.random.key(1), asg.kit.base, DRAWING)
-    role = updates.start(asg.settings, SETTINGS.generator, larger)
+    larger = replace(asg.settings, generator=replace(SETTINGS.generator, modules="drawing"))
+    role = make(model, larger).init(0).roles["generator"]
     loss = partial(image_loss, asg, asg.settings, state, results)
-    assert_all_learn(*gradients(asg, loss, role))
+    before, after = gradients(asg, loss, role)
+    parts = {path.partition(".")[0] for path in before}
+    assert parts == {"language", "decoder", "to_language", "from_language"}
+    assert_all_learn(before, after)
+
+
+@flows
+def test_modules_that_a_backbone_does_not_have_are_refused(model) -> None:
+    larger = replace(SETTINGS, generator=replace(SETTINGS.generator, modules="drawing"))
+    with pytest.raises(UserError, match="generator.modules is 'drawing'.* has: generator, prop"):
+        make(model, larger)
 
 
 def test_next_samples_come_from_what_was_learned(asg: Asg) -> None:
