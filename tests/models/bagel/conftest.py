@@ -1,8 +1,6 @@
 """The golden BAGEL model, loaded once, and its protocol functions, compiled once."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,26 +14,15 @@ from asg_jax.models.bagel.model import Bagel
 from asg_jax.models.bagel.processor import BagelProcessor, patches
 from asg_jax.models.pictures import bucket
 from tests import goldens
+from tests.models.loaded import LoadedModel
 
 
 @dataclass
-class Loaded:
-    """A backbone with its parameters and processor; `jit(name)` compiles a protocol function."""
+class Loaded(LoadedModel):
+    """BAGEL with its processor."""
 
     backbone: BagelBackbone
-    params: Params
     processor: BagelProcessor
-
-    @cached_property
-    def _compiled(self) -> dict[str, Any]:
-        return {}
-
-    def jit(self, name: str, *static: str):
-        """A protocol function with the parameters filled in."""
-        if name not in self._compiled:
-            function = jax.jit(getattr(self.backbone, name), static_argnames=static)
-            self._compiled[name] = partial(function, self.params)
-        return self._compiled[name]
 
     def network(self) -> Bagel:
         """The NNX network, for what the protocol does not show."""

@@ -2,7 +2,6 @@
 
 import shutil
 from dataclasses import dataclass
-from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -22,25 +21,14 @@ from asg_jax.models.vargpt.scales import Schedule
 from asg_jax.models.vargpt.vae import VAEConfig
 from asg_jax.models.vargpt.vision import VisionConfig
 from tests import goldens
+from tests.models.loaded import LoadedModel
 
 
 @dataclass
-class Loaded:
-    """A backbone with its parameters; `jit(name)` compiles a protocol function."""
+class Loaded(LoadedModel):
+    """VARGPT, and how the golden files put prompts and pictures."""
 
     backbone: VargptBackbone
-    params: Params
-
-    @cached_property
-    def _compiled(self) -> dict[str, Any]:
-        return {}
-
-    def jit(self, name: str, *static: str):
-        """A protocol function with the parameters filled in."""
-        if name not in self._compiled:
-            function = jax.jit(getattr(self.backbone, name), static_argnames=static)
-            self._compiled[name] = partial(function, self.params)
-        return self._compiled[name]
 
     def network(self) -> Vargpt:
         """The NNX network, for what the protocol does not show."""

@@ -1,0 +1,28 @@
+"""A model of the golden files, whose protocol functions are compiled once."""
+
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+
+from asg_jax.backbone import Params
+
+
+@dataclass
+class LoadedModel:
+    """A backbone with its parameters; `jit(name)` compiles a protocol function."""
+
+    backbone: Any
+    params: Params
+
+    @cached_property
+    def _compiled(self) -> dict[str, Any]:
+        return {}
+
+    def jit(self, name: str, *static: str):
+        """A protocol function with the parameters filled in."""
+        if name not in self._compiled:
+            function = jax.jit(getattr(self.backbone, name), static_argnames=static)
+            self._compiled[name] = partial(function, self.params)
+        return self._compiled[name]
