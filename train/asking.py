@@ -23,6 +23,7 @@ def ask(
     texts: Sequence[str],
     temperatures: Sequence[float],
     *,
+    params: Params | None = None,
     max_tokens: int = 64,
     seed: int = 0,
 ) -> tuple[list[str], TextRollout]:
@@ -33,6 +34,7 @@ def ask(
       picture: of any size.
       texts: questions, framed as the model is to read them.
       temperatures: of each answer; 0 is greedy.
+      params: of the role that answers; the model as it is by default.
       max_tokens: of the longest answer.
       seed: of sampling.
 
@@ -51,7 +53,8 @@ def ask(
         max_tokens=max_tokens,
         stop_ids=model.processor.stop_ids,
     )
-    rollout = _answer(model.backbone, Params(model.base), request, rows, mask, keys, sampler)
+    params = params or Params(model.base)
+    rollout = _answer(model.backbone, params, request, rows, mask, keys, sampler)
     rollout = jax.tree.map(np.asarray, rollout)
     said = zip(rollout.ids[0], rollout.mask[0], strict=True)
     return [model.processor.text(ids[real].tolist()).strip() for ids, real in said], rollout

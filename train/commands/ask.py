@@ -10,9 +10,9 @@ from absl import flags
 
 from asg_jax.answers import normalize_answer
 from asg_jax.models.pictures import open_picture
-from asg_jax.models.registry import open_model
 from asg_jax.prompts import LANGUAGES
 from asg_jax.train.asking import ask
+from asg_jax.train.evolve.learned import open_roles
 from asg_jax.train.flags import parse
 
 USAGE = 'usage: asg-jax ask --model=MODEL --image=FILE "question"'
@@ -23,7 +23,7 @@ ENTROPY_TOKENS = 5  # the first answer tokens, whose largest entropy counts
 def define() -> flags.FlagValues:
     """The command's flags."""
     f = flags.FlagValues()
-    flags.DEFINE_string("model", None, "Checkpoint folder or shipped model.", f, required=True)
+    flags.DEFINE_string("model", None, "Checkpoint, shipped model or run.", f, required=True)
     flags.DEFINE_string("image", None, "Picture file.", f, required=True)
     flags.DEFINE_integer("max_tokens", 64, "Longest answer.", lower_bound=1, flag_values=f)
     flags.DEFINE_float(
@@ -42,11 +42,17 @@ def main(argv: Sequence[str]) -> None:
     if words is None:
         return
     picture = open_picture(Path(f.image))
-    model = open_model(f.model)
+    model, roles = open_roles(f.model)
     framed = LANGUAGES[f.language].frame(words[0])
     heat = [0.0, *[f.temperature] * len(framed)]
     spoken, rollout = ask(
-        model, picture, [words[0], *framed], heat, max_tokens=f.max_tokens, seed=f.seed
+        model,
+        picture,
+        [words[0], *framed],
+        heat,
+        params=roles["solver"],
+        max_tokens=f.max_tokens,
+        seed=f.seed,
     )
     print(f"answer   {spoken[0]}")
     print(f"vote     {vote_line([normalize_answer(text) for text in spoken[1:]])}")

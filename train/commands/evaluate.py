@@ -10,13 +10,12 @@ from time import perf_counter
 
 from absl import flags
 
-from asg_jax.backbone import Params
 from asg_jax.errors import UserError
-from asg_jax.models.registry import open_model
 from asg_jax.train.evaluate.figure import figure, sheet
 from asg_jax.train.evaluate.judges import evaluate
 from asg_jax.train.evaluate.report import document, lines, tables
 from asg_jax.train.evaluate.settings import EvalSettings
+from asg_jax.train.evolve.learned import open_roles
 from asg_jax.train.evolve.typed import build
 from asg_jax.train.flags import define_config, parse
 
@@ -26,7 +25,7 @@ USAGE = "usage: asg-jax evaluate --model=MODEL [--against=MODEL] [--out=FOLDER] 
 def define() -> flags.FlagValues:
     """The command's flags."""
     f = flags.FlagValues()
-    flags.DEFINE_string("model", None, "Folder or shipped model.", f, required=True)
+    flags.DEFINE_string("model", None, "Checkpoint, shipped model or run.", f, required=True)
     flags.DEFINE_string("against", None, "Another, whose scores are subtracted.", f)
     flags.DEFINE_string("out", None, "Folder for scores.json and scores.png.", f)
     flags.DEFINE_boolean("headroom", True, "Measure votes and the best of several pictures.", f)
@@ -46,15 +45,14 @@ def main(argv: Sequence[str]) -> None:
     if f.against == f.model:
         raise UserError("--model and --against name the same model; name two.")
     out = _folder(f.out) if f.out else None
-    models = {name: open_model(name) for name in names}
+    models = {name: open_roles(name) for name in names}
     scores, sheets = {}, {}
-    for name, model in models.items():
-        start, params = perf_counter(), Params(model.base)
-        roles = {"solver": params, "generator": params}
+    for name, (model, roles) in models.items():
+        start = perf_counter()
         scores[name] = evaluate(model, roles, settings, f.headroom)
         print(f"judged {name} in {perf_counter() - start:.0f} s", flush=True)
         if out is not None:
-            sheets[name] = sheet(model, params, settings)
+            sheets[name] = sheet(model, roles["generator"], settings)
     columns = tables(scores)
     print("\n".join(lines(scores, columns)))
     if out is not None:

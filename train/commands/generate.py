@@ -10,11 +10,12 @@ import jax
 import numpy as np
 from absl import flags
 
-from asg_jax.backbone import Params, Request, Sampler, Spec, to_uint8
+from asg_jax.backbone import Request, Sampler, Spec, to_uint8
 from asg_jax.errors import UserError
 from asg_jax.models.pictures import open_picture, to_picture
-from asg_jax.models.registry import Model, open_model
+from asg_jax.models.registry import Model
 from asg_jax.rollout.image import draw_pictures
+from asg_jax.train.evolve.learned import open_roles
 from asg_jax.train.flags import parse
 
 USAGE = 'usage: asg-jax generate --model=MODEL "prompt" --out=FOLDER [--image=FILE to edit]'
@@ -30,7 +31,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def define() -> flags.FlagValues:
     """The command's flags."""
     f = flags.FlagValues()
-    flags.DEFINE_string("model", None, "Checkpoint folder or shipped model.", f, required=True)
+    flags.DEFINE_string("model", None, "Checkpoint, shipped model or run.", f, required=True)
     flags.DEFINE_string("out", None, "Folder for the pictures.", f, required=True)
     flags.DEFINE_string("image", None, "Picture to edit.", f)
     flags.DEFINE_integer("count", 4, "How many pictures.", lower_bound=1, flag_values=f)
@@ -53,12 +54,12 @@ def main(argv: Sequence[str]) -> None:
     if words is None:
         return
     picture = [open_picture(Path(f.image))] if f.image else []
-    model = open_model(f.model)
+    model, roles = open_roles(f.model)
     request = model.processor.prompt([[*picture, words[0]]], "draw")
     sampler = make_sampler(f, model, request)
     keys = jax.random.split(jax.random.key(f.seed), (1, f.count))
     draw = jax.jit(draw_pictures, static_argnums=(0, 4))
-    pictures = to_uint8(draw(model.backbone, Params(model.base), request, keys, sampler))
+    pictures = to_uint8(draw(model.backbone, roles["generator"], request, keys, sampler))
     folder = Path(f.out).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     for n, pixels in enumerate(np.asarray(pictures)[0]):

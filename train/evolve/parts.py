@@ -13,18 +13,17 @@ from jax.sharding import Mesh
 from asg_jax.errors import UserError
 from asg_jax.methods.asg import Asg
 from asg_jax.methods.base import Method, TrainState
-from asg_jax.models import peft
 from asg_jax.models.registry import Model, open_model
 from asg_jax.prompts import LANGUAGES
 from asg_jax.train.data.loading import Source
 from asg_jax.train.evolve.config import RunConfig
 from asg_jax.train.evolve.feed import open_source
 from asg_jax.train.evolve.judging import Judge, judge
+from asg_jax.train.evolve.learned import export
 from asg_jax.train.evolve.placement import Placement, whole
 from asg_jax.train.evolve.processes import leads
 from asg_jax.train.mesh import make_mesh, parallelize
 
-ADAPTERS = "adapters"
 JUDGED = "scenes"  # the language in which the exact judges ask
 
 
@@ -85,9 +84,3 @@ def _judge(model: Model) -> Judge | None:
     """A judge that works on one device, so that nothing depends on the mesh."""
     base = whole(model.base)
     return partial(judge, model, jax.device_put(base, jax.local_devices()[0])) if leads() else None
-
-
-def export(model: Model, name: str, state: TrainState, folder: Path) -> None:
-    """Writes the averaged adapter of every role as a PEFT folder."""
-    for role, learned in state.roles.items():
-        peft.save(folder / ADAPTERS / role, learned.average, model.official_module, name)

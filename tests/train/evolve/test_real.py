@@ -9,8 +9,8 @@ import pytest
 
 from asg_jax.models import peft
 from asg_jax.models.registry import open_model
+from asg_jax.train.evolve.learned import ADAPTERS
 from asg_jax.train.evolve.logs import read_metrics
-from asg_jax.train.evolve.parts import ADAPTERS
 from asg_jax.train.evolve.run import PICTURE, SUMMARY
 from tests.train.evolve import launch
 

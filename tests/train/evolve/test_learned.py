@@ -1,0 +1,71 @@
+"""The folder of a run opens as a model whose roles have learned."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from asg_jax.adapters import init_roles
+from asg_jax.errors import UserError
+from asg_jax.models import peft
+from asg_jax.models.registry import open_model
+from asg_jax.train.evolve.learned import ADAPTERS, open_roles
+from asg_jax.train.main import main
+from tests import goldens
+
+MODEL = str(goldens.folder("bagel/model"))
+
+
+@pytest.fixture(scope="module")
+def learned():
+    """Random adapters of three roles."""
+    model = open_model(MODEL)
+    roles = jax.eval_shape(lambda: init_roles(jax.random.key(0), model.base, model.family.roles))
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), roles)
+
+
+@pytest.fixture(scope="module")
+def run(learned, tmp_path_factory) -> str:
+    """A folder as a run on the golden model leaves it."""
+    folder, model = tmp_path_factory.mktemp("run"), open_model(MODEL)
+    (folder / "config.json").write_text(json.dumps({"model": MODEL}))
+    for role, adapter in learned.items():
+        peft.save(folder / ADAPTERS / role, adapter, model.official_module, MODEL)
+    return str(folder)
+
+
+def test_each_role_has_its_own_adapter(run, learned) -> None:
+    _, roles = open_roles(run)
+    adapters = {role: params.adapter for role, params in roles.items()}
+    jax.tree.map(np.testing.assert_array_equal, adapters, dict(learned))
+
+
+def test_the_roles_of_a_model_are_the_model_itself() -> None:
+    _, roles = open_roles(MODEL)
+    assert roles.keys() == {"proposer", "solver", "generator"}
+    assert all(params.adapter is None for params in roles.values())
+
+
+def test_commands_use_the_role_that_their_task_is(run, tmp_path, capsys) -> None:
+    words = ["--steps=2", "--count=1", "--height=32", "--width=32"]
+    drawn, said = [], []
+    for name in (MODEL, run):
+        out = tmp_path / str(len(drawn))
+        assert main(["generate", f"--model={name}", "a kite", f"--out={out}", *words]) == 0
+        drawn.append(np.asarray(Image.open(out / "0000.png")))
+        capsys.readouterr()
+        asked = ["what is it?", f"--image={tmp_path / '0' / '0000.png'}", "--max_tokens=4"]
+        assert main(["ask", f"--model={name}", *asked]) == 0
+        said.append(capsys.readouterr().out)
+    assert not np.array_equal(*drawn)
+    assert said[0] != said[1]
+
+
+def test_a_run_without_one_of_its_adapters_is_refused(tmp_path) -> None:
+    (tmp_path / ADAPTERS / "solver").mkdir(parents=True)
+    (tmp_path / "config.json").write_text(json.dumps({"model": MODEL}))
+    with pytest.raises(UserError, match=r"proposer.*is missing"):
+        open_roles(str(tmp_path))
