@@ -11,5 +11,5 @@ from asg_jax.configs import bagel_tiny_pretrain
 def get_config() -> ConfigDict:
     """The settings of the run."""
     config = bagel_tiny_pretrain.get_config()
-    config.update(size="vargpt-tiny", draws=2, steps=1_500, prompt_length=48, kl=0.1)
+    config.update(size="vargpt-tiny", draws=2, prompt_length=48, autoencoder_steps=2_400, kl=0.1)
     return config

@@ -45,7 +45,7 @@ _TINY = VargptConfig(
         kv_heads=4,
         head_width=32,
         inner=320,
-        theta=1e4,
+        theta=10.0,  # with 1e4, the columns of a picture would hardly differ
         sections=(4, 6, 6),
     ),
     vision=VisionConfig(width=128, layers=2, heads=4, inner=256, patch=4, frames=1),
