@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
         temperatures=Temperatures(answer=0.8),
         proposer=Role(1e-5, rank=32, alpha=64.0),
         solver=Role(1.5e-4, rank=32, alpha=64.0, kl_start=0.2, kl_target=0.06, kl_rate=0.005),
-        generator=Role(8e-3, rank=32, alpha=64.0, kl_target=0.05, kl_rate=0.05),
+        generator=Role(4.5e-3, rank=32, alpha=64.0, kl_target=0.05, kl_rate=0.05),
         lengths=Lengths(question=16, answer=4, caption=28, spec=88),
         sampler=Sampler(
             grid=(4, 4), steps=16, shift=3.0, guidance=2.5, interval=(0.0, 1.0), renorm_min=1.0
