@@ -3,9 +3,9 @@
 asg-jax evolve --config=bagel_tiny --workdir=runs/bagel_tiny
 
 What differs from the paper, each measured on this model: the Solver's drift is held back, or it
-goes on to learn from noise; drawings are judged by the probabilities of the reference
-answers and of the prompt, which tell good from bad in a group much better than votes and cosines of
-embeddings do at this size; and they are drawn with guidance, without which little is gained.
+goes on to learn from noise; drawings are judged by the probabilities of the reference answers and
+of the prompt, which tell good from bad in a group much better than votes and cosines of embeddings
+do at this size; and they are drawn with guidance, without which little is gained.
 """
 
 from ml_collections import ConfigDict

@@ -32,7 +32,7 @@ def open_roles(name: str) -> tuple[Model, dict[str, Params]]:
       UserError: nothing of that name is there, or its files are damaged.
     """
     run = Path(name).expanduser()
-    if not (run / ADAPTERS).is_dir():
+    if not ((run / ADAPTERS).is_dir() and (run / FILE).is_file()):
         model = open_model(name)
         return model, dict.fromkeys(ROLES, Params(model.base))
     model = open_model(json.loads((run / FILE).read_text())["model"])

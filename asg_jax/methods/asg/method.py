@@ -122,5 +122,5 @@ def _adapted(
             f"{role}.modules is '{name}'; this backbone has: {', '.join(sorted(modules))}."
         )
     given = {"rank": chosen.rank, "alpha": chosen.alpha}
-    size = {name: value for name, value in given.items() if value is not None}
+    size = {key: value for key, value in given.items() if value is not None}
     return [replace(spec, **size) for spec in modules[name]]

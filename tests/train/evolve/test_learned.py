@@ -64,6 +64,12 @@ def test_commands_use_the_role_that_their_task_is(run, tmp_path, capsys) -> None
     assert said[0] != said[1]
 
 
+def test_a_folder_without_a_run_s_config_is_no_run(tmp_path) -> None:
+    (tmp_path / ADAPTERS).mkdir()
+    with pytest.raises(UserError, match="no checkpoint of a known model"):
+        open_roles(str(tmp_path))
+
+
 def test_a_run_without_one_of_its_adapters_is_refused(tmp_path) -> None:
     (tmp_path / ADAPTERS / "solver").mkdir(parents=True)
     (tmp_path / "config.json").write_text(json.dumps({"model": MODEL}))
