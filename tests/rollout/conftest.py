@@ -1,4 +1,4 @@
-"""The golden BAGEL model with random adapters, and the contexts that the rollouts start from."""
+"""The golden models with random adapters, and the contexts that the rollouts start from."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,26 +10,29 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 from PIL import Image as Pillow
 
-from asg_jax.backbone import LoRA, Params, Prompt, encode
-from asg_jax.models.bagel import checkpoint
-from asg_jax.models.bagel.backbone import BagelBackbone
-from asg_jax.models.bagel.processor import BagelProcessor
+from asg_jax.adapters import LoRASpec, init
+from asg_jax.backbone import Adapter, Backbone, Params, Processor, Prompt, encode
+from asg_jax.models.registry import open_model
 from tests import goldens
+from tests.models.vargpt.golden import make_folder
 
 # Most of the time of these tests is compilation, and most of that is LLVM's optimisation.
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
-MODULES = ("und.q_proj", "und.v_proj", "und.mlp.down_proj", "gen.k_proj", "gen.o_proj")
+# What the random adapters cover: maps that texts pass (`und`), and maps that drawings alone pass.
+TEXTS = r"language\.layers\.und\.(q_proj|v_proj|mlp\.down_proj)"
+DRAWINGS = {"bagel": r"language\.layers\.gen\.[ko]_proj", "vargpt": r"decoder\.blocks\.sa\.qkv"}
+flows = pytest.mark.parametrize("tiny", ["bagel"], indirect=True)
 
 
 @dataclass
 class Tiny:
     """A backbone, its base parameters alone and with an adapter, and its processor."""
 
-    backbone: BagelBackbone
+    backbone: Backbone
     frozen: Params
     adapted: Params
-    processor: BagelProcessor
+    processor: Processor
 
     def pictures(self) -> Prompt:
         """Two prompts of one picture each, of different sizes."""
@@ -39,27 +42,26 @@ class Tiny:
         return jit(encode, static_argnums=0)(self.backbone, self.frozen, request).main
 
 
-@pytest.fixture(scope="session")
-def tiny() -> Tiny:
-    folder = goldens.folder("bagel/model")
-    backbone, base = checkpoint.load(folder, "float32")
-    processor = BagelProcessor.load(folder, backbone.config)
-    return Tiny(backbone, Params(base), Params(base, random_adapter(base)), processor)
+@pytest.fixture(scope="session", params=DRAWINGS)
+def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    if request.param == "bagel":
+        folder = goldens.folder("bagel/model")
+    else:
+        folder = make_folder(tmp_path_factory.mktemp("vargpt"))
+    model = open_model(str(folder), "float32")
+    adapter = random_adapter(model.base, f"{TEXTS}|{DRAWINGS[request.param]}")
+    params = Params(model.base), Params(model.base, adapter)
+    return Tiny(model.backbone, *params, model.processor)
 
 
-def random_adapter(base, rank: int = 2) -> dict[str, LoRA]:
+def random_adapter(base, modules: str) -> Adapter:
     """Factors large enough to change what the model says and draws."""
     rng = np.random.default_rng(1)
-    normal = lambda *shape: jnp.asarray(rng.normal(0, 0.3, shape), jnp.float32)
-    adapter = {}
-    for name in MODULES:
-        node = base["language"]["layers"]
-        for part in name.split("."):
-            node = node[part]
-        layers, inputs, outputs = node["kernel"].shape
-        factors = normal(layers, inputs, rank), normal(layers, rank, outputs)
-        adapter[f"language.layers.{name}"] = LoRA(*factors, 0.5)
-    return adapter
+    normal = lambda x: jnp.asarray(rng.normal(0, 0.3, x.shape), jnp.float32)
+    adapter = init(jax.random.key(0), base, [LoRASpec(modules, rank=2, alpha=1.0)])
+    return {
+        path: replace(lora, a=normal(lora.a), b=normal(lora.b)) for path, lora in adapter.items()
+    }
 
 
 def longer(prompt: Prompt, rows: int) -> Prompt:

@@ -1,4 +1,4 @@
-"""Image rollouts on the golden BAGEL: traces, guidance that is not computed, independence."""
+"""Image rollouts on the golden models: traces, guidance that is not computed, independence."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asg_jax.backbone import Params, Prompts, Sampler, Spec, State
+from asg_jax.backbone import FlowTrace, Params, Prompts, Sampler, Spec, State
 from asg_jax.ops.flow import time_grid
 from asg_jax.rollout.image import sample_images, trace_log_probs
-from tests.rollout.conftest import equations, jit, longer
+from tests.rollout.conftest import equations, flows, jit, longer
 
 GRID = (2, 3)
 TRAINING = Sampler(GRID, steps=4, guidance=1.0, noise_level=0.7)
+BITS = Sampler((4, 4), guidance=1.0)
 GUIDED = Sampler(GRID, steps=4, guidance=4.0, interval=(0.4, 1.0))
 
 sample = jit(sample_images, static_argnums=(0, 4))
@@ -45,15 +46,33 @@ def keys():
 
 
 @pytest.fixture(scope="module")
-def state(tiny, condition, keys) -> State:
+def sampler(tiny) -> Sampler:
+    """Settings whose rollouts keep a trace."""
+    return TRAINING if tiny.backbone.spec.kind == "flow" else BITS
+
+
+@pytest.fixture(scope="module")
+def state(tiny, condition, keys, sampler) -> State:
     """A rollout with a trace."""
-    return sample(tiny.backbone, tiny.adapted, condition, keys, TRAINING)
+    return sample(tiny.backbone, tiny.adapted, condition, keys, sampler)
+
+
+def image(trace, *place: int):
+    """The trace of one image (prompt, sample), or of all (..., ...)."""
+    steps = (slice(None),) * isinstance(trace, FlowTrace)
+    return jax.tree.map(lambda x: x[*steps, *place], trace)
+
+
+def assert_close(one, other):
+    """Equal but for rounding; bits are whole numbers."""
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-4), one, other)
 
 
 def values(tiny, condition, state, sampler):
     return tiny.backbone.preview(tiny.adapted, condition, state, sampler).values
 
 
+@flows
 def test_recorded_log_probs_are_recomputed_ones(tiny, prompts, state):
     """Under the same parameters, with gradients through the condition and the steps."""
 
@@ -70,6 +89,7 @@ def test_recorded_log_probs_are_recomputed_ones(tiny, prompts, state):
         assert np.isfinite(factor).all() and factor.any()
 
 
+@flows
 def test_trace_holds_every_latent(tiny, condition, keys, state):
     latents = state.trace.latents
     assert latents.shape == (5, 2, 2, 6, tiny.backbone.spec.token_channels)
@@ -78,35 +98,32 @@ def test_trace_holds_every_latent(tiny, condition, keys, state):
     np.testing.assert_array_equal(latents[-1], values(tiny, condition, state, TRAINING))
 
 
-def test_equal_inputs_give_equal_bits(tiny, condition, keys, state):
-    again = sample(tiny.backbone, tiny.adapted, condition, keys, TRAINING)
-    np.testing.assert_array_equal(again.inner.x, state.inner.x)
+def test_equal_inputs_give_equal_bits(tiny, condition, keys, sampler, state):
+    again = sample(tiny.backbone, tiny.adapted, condition, keys, sampler)
     jax.tree.map(np.testing.assert_array_equal, again.trace, state.trace)
 
 
-def test_image_ignores_its_batch(tiny, prompts, conditions, keys, state):
+def test_image_ignores_its_batch(tiny, prompts, conditions, keys, sampler, state):
     """Prompts and images in another order, and another key for one of the images."""
-    turn = lambda x: x[::-1, ::-1]
     condition = conditions(jax.tree.map(lambda x: x[::-1], prompts))
-    turned = turn(keys).at[0, 0].set(jax.random.key(9))
-    got = sample(tiny.backbone, tiny.adapted, condition, turned, TRAINING).inner.x
-    want = np.asarray(turn(state.inner.x))
-    others = np.array([[False, True], [True, True]])
-    np.testing.assert_allclose(got[others], want[others], atol=1e-5)
-    assert np.abs(got[0, 0] - want[0, 0]).max() > 0.1
+    turned = keys[::-1, ::-1].at[0, 0].set(jax.random.key(9))
+    got = sample(tiny.backbone, tiny.adapted, condition, turned, sampler)
+    for row, column in ((0, 1), (1, 0), (1, 1)):
+        there = image(state.trace, 1 - row, 1 - column)
+        assert_close(image(got.trace, row, column), there)
+    drawn = values(tiny, condition, got, sampler)[0, 0]
+    assert np.abs(drawn - values(tiny, condition, state, sampler)[1, 1]).max() > 0.1
 
 
-def test_group_size_and_buckets_change_nothing(tiny, prompts, conditions, keys, state):
+def test_group_size_and_buckets_change_nothing(tiny, prompts, conditions, keys, sampler, state):
     """One image alone, its prompt in a longer bucket."""
     alone = longer(jax.tree.map(lambda x: x[1:], prompts.main), 8)
-    condition = conditions(Prompts(alone))
-    got = sample(tiny.backbone, tiny.adapted, condition, keys[1:, 1:], TRAINING)
-    np.testing.assert_allclose(got.inner.x[0, 0], state.inner.x[1, 1], atol=1e-5)
-    np.testing.assert_allclose(
-        got.trace.log_probs[:, 0, 0], state.trace.log_probs[:, 1, 1], atol=1e-4
-    )
+    condition = conditions(replace(prompts, main=alone))
+    got = sample(tiny.backbone, tiny.adapted, condition, keys[1:, 1:], sampler)
+    assert_close(image(got.trace, 0, 0), image(state.trace, 1, 1))
 
 
+@flows
 def test_deterministic_rollout_is_the_plain_flow(tiny, condition, keys, state):
     sampler = replace(TRAINING, noise_level=0.0)
     got = sample(tiny.backbone, tiny.adapted, condition, keys, sampler)
@@ -120,6 +137,7 @@ def test_deterministic_rollout_is_the_plain_flow(tiny, condition, keys, state):
     assert np.abs(state.inner.x - x).max() > 0.1  # the noise of the stochastic rollout
 
 
+@flows
 def test_guided_rollout(tiny, condition, keys):
     run = lambda sampler: sample(tiny.backbone, tiny.adapted, condition, keys, sampler).inner.x
     assert np.abs(run(GUIDED) - run(replace(GUIDED, guidance=1.0))).max() > 1e-2
@@ -146,6 +164,7 @@ def step_program(tiny, condition, keys, sampler):
     return jax.make_jaxpr(step)(tiny.adapted, condition, state, jnp.int32(0))
 
 
+@flows
 def test_only_the_branches_that_guidance_needs_are_computed(tiny, prompts, condition, keys):
     everywhere = replace(GUIDED, interval=(0.0, 1.0))
     both = replace(everywhere, image_guidance=1.5)
@@ -165,6 +184,7 @@ def test_only_the_branches_that_guidance_needs_are_computed(tiny, prompts, condi
     assert cost(both, editing) == 3 * plain
 
 
+@flows
 def test_programs_have_no_effects_and_no_noise_that_nobody_asked_for(tiny, condition, keys):
     for sampler in (GUIDED, TRAINING):
         jaxpr = step_program(tiny, condition, keys, sampler)
@@ -173,6 +193,7 @@ def test_programs_have_no_effects_and_no_noise_that_nobody_asked_for(tiny, condi
         assert ("random_bits" in names) == (sampler.noise_level > 0)
 
 
+@flows
 def test_log_probs_of_guided_rollouts_are_refused(tiny, condition, state):
     guided = replace(TRAINING, guidance=4.0)
     with pytest.raises(ValueError, match="guidance=1"):

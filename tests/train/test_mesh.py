@@ -13,19 +13,24 @@ from asg_jax.backbone import FlowTrace, Params, Sampler, encode
 from asg_jax.errors import UserError
 from asg_jax.models.registry import open_model
 from asg_jax.models.sharding import shardings
+from asg_jax.ops.bits import bit_log_probs
 from asg_jax.rollout.image import sample_images, trace_log_probs
 from asg_jax.rollout.text import TextSampler, sample_text, score
 from asg_jax.train.mesh import make_mesh, parallelize
 from tests import goldens
+from tests.models.vargpt.golden import make_folder
 
 EXAMPLES, SAMPLES, TOKENS = 8, 2, 6
 SAMPLER = Sampler(grid=(2, 2), steps=3, guidance=4.0)
 NOISY = Sampler(grid=(2, 2), steps=3, guidance=1.0, noise_level=0.5)
+BITS = Sampler(grid=(4, 4), guidance=1.0)
 
 
-@pytest.fixture(scope="module")
-def model():
-    return open_model(str(goldens.folder("bagel/model")))
+@pytest.fixture(scope="module", params=["bagel", "vargpt"])
+def model(request, tmp_path_factory):
+    if request.param == "bagel":
+        return open_model(str(goldens.folder("bagel/model")))
+    return open_model(str(make_folder(tmp_path_factory.mktemp("vargpt"))), "float32")
 
 
 @pytest.fixture(scope="module")
@@ -77,18 +82,20 @@ def text_step(backbone, stop_ids, params, batch):
 
 
 def image_step(backbone, params, batch):
-    """Pictures with guidance, and the log-probs of a stochastic rollout."""
+    """Pictures (those of a flow with guidance), and the log-probs of a stochastic rollout."""
     prompts, keys = encode(backbone, params, batch["request"]), batch["keys"]
     condition = backbone.condition(params, prompts, keys[0, 0])
-    drawn = sample_images(backbone, params, condition, keys, SAMPLER)
-    target = backbone.preview(params, condition, drawn, SAMPLER)
-    noisy = sample_images(backbone, params, condition, keys, NOISY)
-    assert isinstance(noisy.trace, FlowTrace)
-    scored = trace_log_probs(backbone, params, condition, noisy.trace, NOISY)
-    return {
-        "pixels": backbone.pixels(params, condition, target, keys),
-        "log_probs": jnp.moveaxis(scored, 0, -1),
-    }
+    sampler = SAMPLER if backbone.spec.kind == "flow" else BITS
+    drawn = sample_images(backbone, params, condition, keys, sampler)
+    target = backbone.preview(params, condition, drawn, sampler)
+    if backbone.spec.kind == "flow":
+        trace = sample_images(backbone, params, condition, keys, NOISY).trace
+        assert isinstance(trace, FlowTrace)
+        scored = jnp.moveaxis(trace_log_probs(backbone, params, condition, trace, NOISY), 0, -1)
+    else:
+        terms = backbone.terms(params, condition, target, None)
+        scored = bit_log_probs(terms.logits, terms.bits)
+    return {"pixels": backbone.pixels(params, condition, target, keys), "log_probs": scored}
 
 
 SETTINGS = {
@@ -135,13 +142,8 @@ def test_image_rollouts_agree(model, params, image_batch, alone, setting):
     got = parallelize(partial(image_step, model.backbone), mesh, style)(given, image_batch)
     np.testing.assert_allclose(got["pixels"], alone[1]["pixels"], atol=2e-4)
     np.testing.assert_allclose(got["log_probs"], alone[1]["log_probs"], atol=1e-4)
-
-
-def test_the_batch_is_cut_over_all_devices(model, params, image_batch):
-    mesh = make_mesh(fsdp=2)
-    step = parallelize(partial(image_step, model.backbone), mesh)
-    pixels = step(place(model, params, mesh), image_batch)["pixels"]
-    assert {shard.data.shape[0] for shard in pixels.addressable_shards} == {1}
+    cut = EXAMPLES * mesh.shape["tensor"] // mesh.size  # the batch is cut over the other axes
+    assert {shard.data.shape[0] for shard in got["pixels"].addressable_shards} == {cut}
 
 
 def test_a_batch_that_the_mesh_does_not_divide_runs_all_the_same(model, params):

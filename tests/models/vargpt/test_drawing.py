@@ -17,7 +17,7 @@ from asg_jax.models.vargpt.adapters import ROLES
 from asg_jax.models.vargpt.backbone import entering
 from asg_jax.models.vargpt.processor import VargptProcessor, specials
 from asg_jax.rollout.image import draw_pictures, sample_images
-from tests.models.vargpt.conftest import grid
+from tests.models.vargpt.golden import grid
 
 TEXTS = [["a red kite"], ["two small blue squares on a table"], []]  # the last one is absent
 PLAIN = Sampler((4, 4), guidance=1.0)

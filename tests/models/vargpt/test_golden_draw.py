@@ -22,7 +22,7 @@ from asg_jax.models.vargpt.training import (
     training_forward,
 )
 from tests import goldens
-from tests.models.vargpt.conftest import facts, grid
+from tests.models.vargpt.golden import facts, grid
 
 CONTEXT = "vargpt/07_generation_ctx.safetensors"
 ROLLOUT = "vargpt/08_generation_asg_rollout.safetensors"

@@ -15,7 +15,8 @@ from asg_jax.models.vargpt import checkpoint
 from asg_jax.models.vargpt.backbone import VargptBackbone
 from asg_jax.models.vargpt.config import VargptConfig
 from tests import goldens
-from tests.models.vargpt.conftest import Loaded, golden_config
+from tests.models.vargpt.conftest import Loaded
+from tests.models.vargpt.golden import golden_config
 from tests.models.vargpt.test_golden_text import FILE, logits, prompt_of
 
 torch = pytest.importorskip("torch", reason="PyTorch comes with the extra `parity`")
