@@ -11,7 +11,7 @@ do at this size; and they are drawn with guidance, without which little is gaine
 from ml_collections import ConfigDict
 
 from asg_jax.backbone import Sampler
-from asg_jax.methods.asg.settings import Lengths, Role, Settings, Temperatures
+from asg_jax.methods.asg.settings import Lengths, Role, Settings, Temperatures, Weights
 from asg_jax.train.evaluate.settings import EvalSettings
 from asg_jax.train.evolve.config import Batch, RunConfig
 from asg_jax.train.evolve.typed import as_config
@@ -26,8 +26,9 @@ def get_config() -> ConfigDict:
         temperatures=Temperatures(answer=0.8),
         proposer=Role(1e-5, rank=32, alpha=64.0),
         solver=Role(1.5e-4, rank=32, alpha=64.0, kl_start=0.2, kl_target=0.06, kl_rate=0.005),
-        generator=Role(4.5e-3, rank=32, alpha=64.0, kl_target=0.05, kl_rate=0.05),
+        generator=Role(6e-3, rank=32, alpha=64.0, kl_target=0.05, kl_rate=0.05),
         lengths=Lengths(question=16, answer=4, caption=28, spec=88),
+        weights=Weights(diversity=0.03),
         sampler=Sampler(
             grid=(4, 4), steps=16, shift=3.0, guidance=2.5, interval=(0.0, 1.0), renorm_min=1.0
         ),
@@ -37,7 +38,7 @@ def get_config() -> ConfigDict:
         image_similarity="likelihood",
         warmup=10,
     )
-    config = RunConfig(
+    run = RunConfig(
         name="bagel_tiny",
         model="bagel-tiny",
         language="scenes",
@@ -47,4 +48,6 @@ def get_config() -> ConfigDict:
         method=method,
         eval=EvalSettings(),
     )
-    return as_config(config)
+    config = as_config(run)
+    config.method.generator.horizon = config.get_ref("steps")
+    return config

@@ -141,7 +141,7 @@ def learn(
     frozen, beta = Frozen(base, state.anchor), updates.penalty(settings, role)
     lesson = make_lesson(settings, results, judged)
     loss = generator_loss(backbone, settings, frozen, lesson, beta)
-    improved = updates.improve(settings, settings.generator, role, loss)
+    improved = updates.improve(settings, settings.generator, role, loss, state.step)
     after = replace(
         state,
         step=state.step + 1,
@@ -182,7 +182,7 @@ def _metrics(results: Results, judged: Judgement) -> Metrics:
         "signal/caption_similarity": masked_mean(results.likeness.caption_similarity, mask),
         "signal/image_similarity": masked_mean(results.likeness.image_similarity, mask),
         "signal/spec_quality": marks.quality.mean(),
-        "check/rejected_specs": 1 - marks.accepted.mean(),
+        "check/rejected_specs": (~marks.accepted).mean(),
         "check/spec_attempts": marks.attempts.mean(),
         "check/non_unification": masked_mean(marks.disagreement, asked),
         "check/image_distance": masked_mean(distances, others),
