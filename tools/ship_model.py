@@ -1,6 +1,6 @@
 """Puts a pre-trained model among those that come with the package, with its scores beside it.
 
-python tools/ship_model.py runs/bagel_tiny_pretrain bagel-tiny
+python tools/ship_model.py runs/bagel_tiny_pretrain bagel-tiny bagel_tiny
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from asg_jax.backbone import Params
 from asg_jax.models.registry import SHIPPED, open_model
 from asg_jax.train.evaluate.judges import evaluate
 from asg_jax.train.evaluate.scores import headroom, summary
-from asg_jax.train.evaluate.settings import EvalSettings
+from asg_jax.train.evolve.config import read
+from asg_jax.train.flags import load_config
 
 
 def rounded(value: Any) -> Any:
@@ -27,12 +28,13 @@ def rounded(value: Any) -> Any:
     return [round(number, 1) for number in value]
 
 
-def ship(run: Path, name: str) -> None:
+def ship(run: Path, name: str, config: str) -> None:
     """Copies the result of a pre-training run, and writes what the judges say of it.
 
     Args:
       run: folder of `asg-jax pretrain --config=CONFIG`, named as the config.
       name: of the model in the package.
+      config: whose `eval` section the judges follow.
     """
     folder = SHIPPED / name
     shutil.rmtree(folder, ignore_errors=True)
@@ -40,11 +42,11 @@ def ship(run: Path, name: str) -> None:
     facts = json.loads((folder / "pretraining.json").read_text())
     command = f"asg-jax pretrain --config={run.resolve().name}"
     (folder / "pretraining.json").write_text(json.dumps({"command": command} | facts) + "\n")
-    model, settings = open_model(name), EvalSettings()
+    model, settings = open_model(name), read(load_config(config).to_dict()).eval
     params = Params(model.base)
     scores = evaluate(model, {"solver": params, "generator": params}, settings)
     report = {
-        "command": f"asg-jax evaluate --model={name}",
+        "command": f"asg-jax evaluate --model={name} --config={config}",
         "settings": asdict(settings),
         "points of 100: value, low, high": rounded(summary(scores)),
         "headroom: value, low, high": rounded(headroom(scores)),
@@ -53,4 +55,4 @@ def ship(run: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
-    ship(Path(sys.argv[1]), sys.argv[2])
+    ship(Path(sys.argv[1]), *sys.argv[2:])
