@@ -1,4 +1,4 @@
-"""The shipped model under the real method: killed, shared by processes, spread over devices."""
+"""Shipped models under the real method: killed, shared by processes, spread over devices."""
 
 import json
 import signal
@@ -35,15 +35,17 @@ SETTINGS = {
     "eval.prompts_per_batch": 12,
     "eval.steps": 4,
 }
-WORDS = ["evolve", *(f"--config.{name}={value}" for name, value in SETTINGS.items())]
+WORDS = [f"--config.{name}={value}" for name, value in SETTINGS.items()]
+MODELS = {"bagel_tiny": "bagel-tiny", "vargpt_tiny": "vargpt-tiny"}  # by config
 
 # The phase is no number, and every process looks for repetitions among its own texts alone.
 APART = {"phase", "check/question_variety", "check/caption_variety"}
 
 
-def start(folder, *words, devices=1):
+def start(config, folder, *words, devices=1):
     """A process that runs in a folder."""
-    return launch.start("asg_jax.train.main", [*WORDS, f"--workdir={folder}", *words], devices)
+    words = ["evolve", f"--config={config}", *WORDS, f"--workdir={folder}", *words]
+    return launch.start("asg_jax.train.main", words, devices)
 
 
 def metrics(folder):
@@ -66,15 +68,20 @@ def assert_close(folder, other):
             np.testing.assert_allclose(one[name], two[name], rtol=1e-2, atol=1e-3, err_msg=where)
 
 
+@pytest.fixture(scope="module", params=MODELS)
+def config(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(config, tmp_path_factory):
     """A run of one process on one device, without a stop."""
     folder = tmp_path_factory.mktemp("whole")
-    launch.end(start(folder))
+    launch.end(start(config, folder))
     return folder
 
 
-def test_a_run_learns_and_leaves_everything_behind(whole):
+def test_a_run_learns_and_leaves_everything_behind(config, whole):
     summary = json.loads((whole / SUMMARY).read_text())
     assert (summary["steps"], summary["recompilations"]) == (STEPS, 0)
     assert (summary["nonfinite_steps"], summary["skipped_updates"]) == (0, 0)
@@ -82,37 +89,37 @@ def test_a_run_learns_and_leaves_everything_behind(whole):
         "checks"
     ].keys()
     assert (whole / PICTURE).exists() and list((whole / "tensorboard").iterdir())
-    model = open_model("bagel-tiny")
+    model = open_model(MODELS[config])
     for role in ("proposer", "solver", "generator"):
         adapter = peft.load(whole / ADAPTERS / role, model.base, model.official_module)
         assert any(np.abs(lora.b).max() > 0 for lora in adapter.values())
 
 
-def test_a_run_killed_three_times_ends_in_the_same_bits(whole, tmp_path):
+def test_a_run_killed_three_times_ends_in_the_same_bits(config, whole, tmp_path):
     rng = np.random.default_rng()
     for _ in range(3):
-        process, before = start(tmp_path), launch.step_of(tmp_path)
+        process, before = start(config, tmp_path), launch.step_of(tmp_path)
         launch.wait_for(tmp_path, min(before + int(rng.integers(1, 4)), STEPS - 1), process)
         time.sleep(2 * rng.random())
         process.kill()
         process.communicate(timeout=launch.LIMIT)
         assert process.returncode == -signal.SIGKILL
-    launch.end(start(tmp_path))
+    launch.end(start(config, tmp_path))
     assert metrics(tmp_path) == metrics(whole)
     assert learned(tmp_path) == learned(whole)
     assert (tmp_path / "after.json").read_text() == (whole / "after.json").read_text()
 
 
-def test_two_processes_give_the_losses_of_one(whole, tmp_path):
+def test_two_processes_give_the_losses_of_one(config, whole, tmp_path):
     address = launch.address()
     group = [f"--coordinator={address}", "--processes=2"]
-    launch.end(*[start(tmp_path, *group, f"--process={n}") for n in range(2)])
+    launch.end(*[start(config, tmp_path, *group, f"--process={n}") for n in range(2)])
     assert_close(tmp_path, whole)
 
 
 @pytest.mark.parametrize("mesh", [{}, {"fsdp": 4, "tensor": 2}], ids=["data", "cut"])
-def test_eight_devices_give_the_losses_of_one(whole, tmp_path, mesh):
+def test_eight_devices_give_the_losses_of_one(config, whole, tmp_path, mesh):
     words = [f"--config.mesh.{axis}={size}" for axis, size in mesh.items()]
-    launch.end(start(tmp_path, *words, devices=8))
+    launch.end(start(config, tmp_path, *words, devices=8))
     assert_close(tmp_path, whole)
     assert json.loads((tmp_path / SUMMARY).read_text())["recompilations"] == 0
