@@ -34,6 +34,7 @@ def get_config() -> ConfigDict:
         ),
         objective="nft",
         draws=4,
+        judge="frozen",
         fidelity="probability",
         image_similarity="likelihood",
         warmup=10,

@@ -92,7 +92,7 @@ class GenerationStep:
         likeness = self._compare(viewing, described, captions, recaptions)
         marks = mark(captions, specs, answers, kit.settings.questions)
         marks, stream = kit.placement.put((marks, moment.stream(Stream.LEARN)))
-        results = Results(order.request, drawn, marks, likeness, seen.probabilities, stream)
+        results = Results(order.request, drawn, marks, likeness, seen.live, seen.frozen, stream)
         return results, Notes(captions, specs, recaptions)
 
     def _describe(self, state: TrainState, moment: Moment) -> Said:
@@ -117,25 +117,22 @@ class GenerationStep:
         described: Said,
         specs: Sequence[Spec],
     ) -> Seen:
-        """Asks the Solver about the drawings, and for a caption of each."""
+        """Asks the judge about the drawings, and for a caption of each."""
         kit, settings, scribe = self.kit, self.kit.settings, self.kit.scribe
         questions = pad([spec.questions for spec in specs], settings.questions)
         words = partial(framings, settings.checks, kit.language, settings.framed)
         asked = scribe.tell(
             [[t for q in row for t in words(q)] for row in questions], scribe.framed
         )
-        references = None
-        if settings.fidelity == "probability":
-            canonical = [[kit.language.frame(q)[0] for q in row] for row in questions]
-            spoken = reference_rollout(specs, settings.questions, settings.lengths.answer)
-            references = (scribe.tell(canonical, scribe.framed), spoken)
+        canonical = [[kit.language.frame(q)[0] for q in row] for row in questions]
+        spoken = reference_rollout(specs, settings.questions, settings.lengths.answer)
         heat = settings.temperatures
         put = kit.placement.put
         batch = Examination(
             viewing=viewing,
             questions=put(asked),
             describe=described.texts,
-            references=put(references),
+            references=put((scribe.tell(canonical, scribe.framed), spoken)),
             temperature=put(np.full(asked.ids.shape[:2], heat.check, np.float32)),
             caption_temperature=put(np.full((len(specs), 1), heat.recaption, np.float32)),
             stream=put(moment.stream(Stream.EXAMINE)),

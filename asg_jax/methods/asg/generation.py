@@ -66,7 +66,7 @@ class Results:
       drawing: L images of each.
       marks: of the host.
       likeness: by the frozen model's embeddings.
-      probabilities: of the reference answers, where fidelity takes that form, else None.
+      live, frozen: see `rollouts.Seen`.
       stream: see `rollouts.keys`.
     """
 
@@ -74,7 +74,8 @@ class Results:
     drawing: Drawings
     marks: Marks
     likeness: Likeness
-    probabilities: Float[Array, "B L M"] | None
+    live: Float[Array, "B L M"]
+    frozen: Float[Array, "B L M"]
     stream: UInt32[Array, "B S"]
 
 
@@ -101,9 +102,10 @@ class Judgement(NamedTuple):
 def judge(settings: Settings, results: Results) -> Judgement:
     """Turns answers and similarities into rewards; nobody but the model itself has a say."""
     marks, likeness, weights = results.marks, results.likeness, settings.weights
-    scores = results.probabilities
-    if scores is None:
+    if settings.fidelity == "vote":
         scores = pair_score(marks.match, marks.fraction)
+    else:
+        scores = {"live": results.live, "frozen": results.frozen}[settings.judge]
     asked = marks.asked[:, None]
     fidelity = qa_fidelity(scores, asked)
     cycle = cycle_score(likeness.caption_similarity, likeness.image_similarity)
@@ -185,6 +187,8 @@ def _metrics(results: Results, judged: Judgement) -> Metrics:
         "check/rejected_specs": (~marks.accepted).mean(),
         "check/spec_attempts": marks.attempts.mean(),
         "check/non_unification": masked_mean(marks.disagreement, asked),
+        "check/live_judge": masked_mean(results.live, asked),
+        "check/frozen_judge": masked_mean(results.frozen, asked),
         "check/image_distance": masked_mean(distances, others),
         "check/caption_words": marks.caption_words.mean(),
         "check/caption_variety": marks.novel.mean(),

@@ -98,7 +98,9 @@ class Kit:
         backbone, processor, settings = self.backbone, self.processor, self.settings
         lengths, stops = settings.lengths, processor.stop_ids
         likelihood = settings.image_similarity == "likelihood"
-        examine = partial(rollouts.examine, backbone, processor, lengths.answer, lengths.caption)
+        examine = partial(
+            rollouts.examine, backbone, processor, lengths.answer, lengths.caption, settings.judge
+        )
         programs = {
             name: partial(rollouts.speak, backbone, getattr(lengths, name), stops)
             for name in ("question", "answer", "caption", "spec")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -109,8 +110,7 @@ class Examination:
       viewing: the drawings.
       questions: framed questions, Q for each prompt.
       describe: the instruction to write a caption; G = 1.
-      references: M reference answers, and the framed questions that they answer; for the
-        probability form of fidelity, else None.
+      references: M reference answers, and the framed questions that they answer.
       temperature: of the answers.
       caption_temperature: of the caption.
       stream: see `keys`.
@@ -119,7 +119,7 @@ class Examination:
     viewing: Viewing
     questions: Texts
     describe: Texts
-    references: tuple[Texts, TextRollout] | None
+    references: tuple[Texts, TextRollout]
     temperature: Float[Array, "B Q"]
     caption_temperature: Float[Array, "B 1"]
     stream: UInt32[Array, "B S"]
@@ -127,17 +127,19 @@ class Examination:
 
 @pytree
 class Seen:
-    """What the Solver said about the drawings; first axes are (B, L).
+    """What the judge said about the drawings; first axes are (B, L).
 
     Attributes:
       answers: (B, L, Q, tokens).
       captions: (B, L, 1, tokens).
-      probabilities: of the reference answers, or None.
+      live: probabilities of the reference answers, of the Solver as it is now.
+      frozen: the same of the frozen model.
     """
 
     answers: TextRollout
     captions: TextRollout
-    probabilities: Float[Array, "B L M"] | None
+    live: Float[Array, "B L M"]
+    frozen: Float[Array, "B L M"]
 
 
 @pytree
@@ -234,31 +236,35 @@ def examine(
     processor: Processor,
     answer_tokens: int,
     caption_tokens: int,
+    judge: Literal["live", "frozen"],
     params: Params,
     batch: Examination,
 ) -> Seen:
-    """The Solver's answers and captions of drawings, on one prefix per drawing."""
+    """Answers about drawings and captions of them, on one prefix per drawing."""
     images, stops = batch.viewing.pixels.shape[1], processor.stop_ids
-    prompt = view(backbone, processor, params, batch.viewing)
-    prefix = backbone.prefill(params, prompt)
+    looks = partial(view, backbone, processor, viewing=batch.viewing)
+    frozen = Params(params.base)
+    judging = frozen if judge == "frozen" else params
+    prefix = backbone.prefill(judging, looks(judging))
     count = batch.temperature.shape[1] + 1
     own = keys(batch.stream, images * count).reshape(-1, count)
 
     def sample(texts: Texts, temperature: Array, own: Array, tokens: int) -> TextRollout:
         texts, temperature = _repeat((texts, temperature), images)
         sampler = TextSampler(temperature, tokens, stops)
-        return sample_text(backbone, params, prefix, texts.ids, texts.mask, own, sampler)
+        return sample_text(backbone, judging, prefix, texts.ids, texts.mask, own, sampler)
+
+    def known(params: Params) -> Float[Array, "BL M"]:
+        texts, rollout = _repeat(batch.references, images)
+        scored = score(backbone, params, looks(params), texts.ids, texts.mask, rollout)
+        return answer_probability(scored.plain_log_probs, rollout.mask)
 
     seen = Seen(
         answers=sample(batch.questions, batch.temperature, own[:, 1:], answer_tokens),
         captions=sample(batch.describe, batch.caption_temperature, own[:, :1], caption_tokens),
-        probabilities=None,
+        live=known(params),
+        frozen=known(frozen),
     )
-    if batch.references is not None:
-        texts, rollout = _repeat(batch.references, images)
-        scored = score(backbone, params, prompt, texts.ids, texts.mask, rollout)
-        known = answer_probability(scored.plain_log_probs, rollout.mask)
-        seen = replace(seen, probabilities=known)
     return jax.tree.map(lambda x: x.reshape(-1, images, *x.shape[1:]), seen)
 
 

@@ -133,6 +133,8 @@ class Settings:
         eight steps.
       ste_tokens: first tokens of an answer whose entropy counts.
       ste_aggregation: over them.
+      judge: of drawings: the `live` Solver, or the `frozen` model, whose answers no training makes
+        surer than they are right.
       fidelity: of a drawing's answers: `vote` compares texts, `probability` is that of the
         reference answer.
       image_similarity: of drawing and prompt: `cosine` of embeddings, or `likelihood` of the
@@ -171,6 +173,7 @@ class Settings:
     window: int | None = None
     ste_tokens: int = 5
     ste_aggregation: Literal["max", "mean"] = "max"
+    judge: Literal["live", "frozen"] = "live"
     fidelity: Literal["vote", "probability"] = "vote"
     image_similarity: Literal["cosine", "likelihood"] = "cosine"
     shuffled: bool = False

@@ -32,7 +32,11 @@ def marks() -> Marks:
     return jax.tree.map(jnp.asarray, mark(["a red cup", None], SPECS, ANSWERS, 2))
 
 
-def results(probabilities=None) -> Results:
+LIVE = jnp.array([[[0.9, 0.5], [0.1, 0.1], [0.0, 1.0]]] * 2)  # probabilities of the references
+FROZEN = jnp.array([[[0.4, 0.2], [0.3, 0.5], [1.0, 1.0]]] * 2)
+
+
+def results() -> Results:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(2, 3, 4))
     number = lambda: jnp.asarray(rng.uniform(size=(2, 3)), jnp.float32)
@@ -43,7 +47,8 @@ def results(probabilities=None) -> Results:
         drawing=Drawings(values, values, values),
         marks=marks(),
         likeness=Likeness(number(), number(), jnp.asarray(unit, jnp.float32)),
-        probabilities=probabilities,
+        live=LIVE,
+        frozen=FROZEN,
         stream=jnp.array([[0, 2, 4, 7], [0, 2, 5, 7]], jnp.uint32),
     )
 
@@ -82,10 +87,13 @@ def test_drawings_of_rejected_specs_do_not_count() -> None:
     assert got.diversity[1].tolist() == [0, 0, 0]
 
 
-def test_probabilities_take_the_place_of_matches() -> None:
-    known = jnp.array([[[0.9, 0.5], [0.1, 0.1], [0.0, 1.0]]] * 2)
-    fidelity = judged(found=results(known)).fidelity
-    np.testing.assert_allclose(fidelity, [[0.7, 0.1, 0.5], [0.9, 0.1, 0.0]], rtol=1e-6)
+@pytest.mark.parametrize(
+    ("who", "want"),
+    [("live", [[0.7, 0.1, 0.5], [0.9, 0.1, 0.0]]), ("frozen", [[0.3, 0.4, 1.0], [0.4, 0.3, 1.0]])],
+)
+def test_probabilities_of_the_judge_take_the_place_of_matches(who, want) -> None:
+    settings = replace(SETTINGS, fidelity="probability", judge=who)
+    np.testing.assert_allclose(judged(settings).fidelity, want, rtol=1e-6)
 
 
 @pytest.mark.parametrize("part", ["fidelity", "cycle", "diversity", "contradiction"])

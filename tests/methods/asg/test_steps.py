@@ -70,6 +70,12 @@ def test_recorded_log_probs_of_bits_are_those_of_teacher_forcing(cycle) -> None:
         assert 0 < report.metrics["mismatch/generator"] < 1e-4
 
 
+def test_the_judge_of_drawings_is_compared_with_the_frozen_one(cycle) -> None:
+    for report in cycle[1][1::2]:
+        live, frozen = (report.metrics[f"check/{who}_judge"] for who in ("live", "frozen"))
+        assert 0 < live < 1 and 0 < frozen < 1 and abs(live - frozen) > 1e-6
+
+
 def test_understanding_moves_two_roles_and_generation_the_third(asg: Asg) -> None:
     start, shown = asg.init(0), pictures()
     after, _ = asg.step(copied(start), shown, IDS)

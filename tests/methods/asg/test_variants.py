@@ -24,6 +24,7 @@ FLOWS = {
 }
 FORMS = {
     "probability": {"fidelity": "probability"},
+    "frozen_judge": {"judge": "frozen"},
     "cosine": {"image_similarity": "cosine"},
 }
 OTHERS = FLOWS | FORMS | {"surrogate": {"objective": "surrogate"}}
