@@ -5,7 +5,12 @@ asg-jax evolve --config=bagel_tiny --workdir=runs/bagel_tiny
 What differs from the paper, each measured on this model: the Solver's drift is held back, or it
 goes on to learn from noise; drawings are judged by the probabilities of the reference answers and
 of the prompt, which tell good from bad in a group much better than votes and cosines of embeddings
-do at this size; and they are drawn with guidance, without which little is gained.
+do at this size; those of the frozen model, for training on its own votes makes the Solver surer
+than it is right (the reward's correlation with an exact detector falls from .54 to .44 in a run);
+diversity weighs less, as it is won by wrong drawings (correlation -.22); drawings are made with
+guidance, without which little is gained; and the Proposer hardly moves, for a quicker one asks what
+teaches less (at 1.5e-4 with a drift of .11 nats, the share of informative questions ends at .62
+instead of .42, and the Solver's gain at +5 instead of +6).
 """
 
 from ml_collections import ConfigDict
