@@ -55,5 +55,5 @@ def get_config() -> ConfigDict:
         eval=EvalSettings(),
     )
     config = as_config(run)
-    config.method.generator.horizon = config.get_ref("steps")
+    config.update_from_flattened_dict({"method.generator.horizon": config.get_ref("steps")})
     return config
