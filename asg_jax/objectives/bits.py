@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from asg_jax.objectives.policy import grpo_loss, reinforce_loss
+from asg_jax.objectives.policy import clipped_gain, grpo_loss, reinforce_loss
 from asg_jax.ops.bits import bit_kl, bit_log_probs
+from asg_jax.ops.bounds import at_least, at_most
 from asg_jax.signals.groups import Scalar, masked_mean
 
 LOG_RATIO_BOUND = math.log(10)  # of the surrogate
@@ -85,9 +86,9 @@ def surrogate_loss(
     count = jnp.maximum(mask.sum(-1, keepdims=True), 1)
     advantages = advantages * jnp.sqrt((count - 1) / count)
     difference = log_probs - jax.lax.stop_gradient(reference)
-    ratio = jnp.exp(jnp.minimum(difference, LOG_RATIO_BOUND))
-    gain = jnp.minimum(advantages * ratio, advantages * jnp.clip(ratio, 1 - clip, 1 + clip))
-    return masked_mean(beta * jnp.maximum(difference, 0) - gain, mask)
+    ratio = jnp.exp(at_most(difference, LOG_RATIO_BOUND))
+    gain = clipped_gain(advantages, ratio, clip)
+    return masked_mean(beta * at_least(difference, 0.0) - gain, mask)
 
 
 def surrogate_log_probs(

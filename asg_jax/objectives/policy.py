@@ -12,6 +12,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from asg_jax.ops.bounds import at_least, at_most
 from asg_jax.signals.groups import Scalar, masked_mean, sequence_means
 
 LOG_BOUND = 20.0  # a larger log-ratio would overflow exp, and then the gradients
@@ -66,8 +67,16 @@ def k3(
     Both log-probs are those of the distribution that was sampled from. (Schulman's third estimator,
     as in GRPO.)
     """
-    log_ratio = jnp.minimum(reference_log_probs - log_probs, LOG_BOUND)
+    log_ratio = at_most(reference_log_probs - log_probs, LOG_BOUND)
     return jnp.expm1(log_ratio) - log_ratio
+
+
+def clipped_gain(
+    advantages: Float[Array, "*#batch"], ratio: Float[Array, "*batch"], clip: Scalar
+) -> Float[Array, "*batch"]:
+    """min(A r, A clip(r, 1 - c, 1 + c)): a ratio gains nothing beyond the bound on A's side."""
+    bounded = jnp.where(advantages > 0, at_most(ratio, 1 + clip), at_least(ratio, 1 - clip))
+    return advantages * bounded
 
 
 def grpo_loss(
@@ -91,10 +100,8 @@ def grpo_loss(
       clip: the ratio of the two policies acts within [1 - clip, 1 + clip].
     """
     log_ratio = jnp.where(mask, log_probs - old_log_probs, 0)
-    ratio = jnp.exp(jnp.minimum(log_ratio, LOG_BOUND))
-    clipped = jnp.clip(ratio, 1 - clip, 1 + clip)
-    advantages = advantages[..., None]
-    gain = jnp.minimum(advantages * ratio, advantages * clipped)
+    ratio = jnp.exp(at_most(log_ratio, LOG_BOUND))
+    gain = clipped_gain(advantages[..., None], ratio, clip)
     return masked_mean(*sequence_means(beta * kl - gain, mask))
 
 

@@ -23,6 +23,7 @@ from asg_jax.models.layers.mlp import MLP
 from asg_jax.models.layers.norms import LayerNorm, RMSNorm, standardize
 from asg_jax.models.layers.rotary import rotate_pairs
 from asg_jax.models.layers.stack import scan_layers, stacked
+from asg_jax.ops.bounds import at_least
 from asg_jax.pytree import pytree
 
 EPS = 1e-6
@@ -239,5 +240,5 @@ def _directions(x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]
     """x / max(norm, 1e-12) in float32."""
     x = x.astype(jnp.float32)
     # Below that norm the square underflows; the gradient at zero stays finite.
-    norm = jnp.sqrt(jnp.maximum(jnp.sum(x * x, -1, keepdims=True), 1e-24))
+    norm = jnp.sqrt(at_least(jnp.sum(x * x, -1, keepdims=True), 1e-24))
     return x / norm

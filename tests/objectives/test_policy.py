@@ -110,6 +110,13 @@ def test_on_policy_both_are_the_policy_gradient(loss):
     np.testing.assert_allclose(gradient, want, rtol=1e-5)
 
 
+def test_the_gradient_asks_for_no_exact_equality():
+    """A value that the compiler rounds twice in two ways would lose its gradient."""
+    x = jnp.zeros((B, G, T))
+    loss = lambda log_probs: grpo(log_probs, x, x, x[..., 0], x < 1)
+    assert " eq " not in str(jax.make_jaxpr(jax.grad(loss))(x))
+
+
 def test_no_gradient_beyond_the_clip():
     old = jnp.full((1, 2, 1), -2.0)
     log_probs = old + jnp.array([0.5, -0.5])[None, :, None]
