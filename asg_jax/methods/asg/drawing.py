@@ -96,11 +96,11 @@ class GenerationStep:
         return results, Notes(captions, specs, recaptions)
 
     def _describe(self, state: TrainState, moment: Moment) -> Said:
-        """The Solver's caption of each real picture."""
+        """The judge's caption of each real picture."""
         kit = self.kit
         texts = kit.scribe.tell([[kit.language.describe]] * len(moment.ids))
         heat = kit.settings.temperatures.caption
-        return kit.speak(state, "solver", "caption", moment, texts, heat, Stream.DESCRIBE)
+        return kit.speak(kit.judge(state), "caption", moment, texts, heat, Stream.DESCRIBE)
 
     def _view(self, drawn: Drawings, count: int) -> Viewing:
         """The drawings as pictures that one can be asked about."""

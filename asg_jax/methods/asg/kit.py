@@ -119,10 +119,14 @@ class Kit:
         """The model as a role."""
         return Params(self.base, state.roles[role].adapter)
 
+    def judge(self, state: TrainState) -> Params:
+        """The model as the one that describes pictures to draw, answers on them, and judges."""
+        live = self.settings.judge == "live"
+        return self.params(state, "solver") if live else Params(self.base)
+
     def speak(
         self,
-        state: TrainState,
-        role: str,
+        params: Params,
         sort: str,
         moment: Moment,
         texts: Texts,
@@ -132,8 +136,7 @@ class Kit:
         """Lets a role continue texts about the step's pictures; on devices.
 
         Args:
-          state: with the role's adapter.
-          role: who speaks.
+          params: of the role.
           sort: of text, see `programs`.
           moment: of the step.
           texts: what the role is told, as NumPy arrays.
@@ -143,7 +146,7 @@ class Kit:
         heat = np.broadcast_to(np.float32(temperature), texts.ids.shape[:2])
         texts, heat, stream = self.placement.put((texts, heat, moment.stream(purpose)))
         talk = Talk(moment.request, texts, heat, stream)
-        return Said(moment.request, texts, self.programs[sort](self.params(state, role), talk))
+        return Said(moment.request, texts, self.programs[sort](params, talk))
 
     def hear(self, rollout: TextRollout) -> list[list[str]]:
         """The texts of this process's examples."""

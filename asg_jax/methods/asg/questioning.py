@@ -82,7 +82,8 @@ class UnderstandingStep:
         instruction = [kit.language.ask] * settings.candidates
         texts = kit.scribe.tell([instruction] * len(moment.ids))
         heat = settings.temperatures.question
-        return kit.speak(state, "proposer", "question", moment, texts, heat, Stream.ASK)
+        proposer = kit.params(state, "proposer")
+        return kit.speak(proposer, "question", moment, texts, heat, Stream.ASK)
 
     def _solve(self, state: TrainState, moment: Moment, questions: Questions) -> Said:
         """N answers to each question and a greedy one, all on one prefix per picture."""
@@ -96,7 +97,8 @@ class UnderstandingStep:
         texts = kit.scribe.tell(told, kit.scribe.framed)
         heat = np.full((settings.candidates, settings.framings + 1), settings.temperatures.answer)
         heat[:, -1] = 0
-        return kit.speak(state, "solver", "answer", moment, texts, heat.ravel(), Stream.SOLVE)
+        solver = kit.params(state, "solver")
+        return kit.speak(solver, "answer", moment, texts, heat.ravel(), Stream.SOLVE)
 
 
 def read_forms(questions: Questions) -> Forms:

@@ -133,8 +133,9 @@ class Settings:
         eight steps.
       ste_tokens: first tokens of an answer whose entropy counts.
       ste_aggregation: over them.
-      judge: of drawings: the `live` Solver, or the `frozen` model, whose answers no training makes
-        surer than they are right.
+      judge: who captions the pictures to draw, answers the questions on them and looks at the
+        drawings: the `live` Solver, or the `frozen` model, whose answers no training makes surer
+        than they are right.
       fidelity: of a drawing's answers: `vote` compares texts, `probability` is that of the
         reference answer.
       image_similarity: of drawing and prompt: `cosine` of embeddings, or `likelihood` of the

@@ -1,7 +1,7 @@
 """Specs: a caption of a picture, and questions that tell whether a drawing shows the same.
 
 Ask, Solve, Generate (arXiv 2606.27376), generation step: the Proposer writes the questions, the
-Solver's own answers about the real picture are the references.
+answers about the real picture, of the Solver or of the frozen model, are the references.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from asg_jax.signals.fidelity import spec_quality
 
 @dataclass(frozen=True)
 class Spec:
-    """Questions on a caption, with the Solver's answers about the real picture.
+    """Questions on a caption, with the judge's answers about the real picture.
 
     Attributes:
       questions: that are fit to be asked.
@@ -75,7 +75,9 @@ def _attempt(
         for caption, spec in zip(captions, before, strict=True)
     ]
     texts, heat = scribe.tell(told, scribe.check), settings.temperatures.spec
-    said = kit.speak(state, "proposer", "spec", moment, texts, heat, Stream.SPEC + attempt)
+    said = kit.speak(
+        kit.params(state, "proposer"), "spec", moment, texts, heat, Stream.SPEC + attempt
+    )
     pairs = [kit.language.spec(row[0]) for row in kit.hear(said.rollout)]
     askable = [[q for q, _ in row if scribe.is_askable(q)][: settings.questions] for row in pairs]
     questions = [row if caption else [] for row, caption in zip(askable, captions, strict=True)]
@@ -91,7 +93,7 @@ Reference = tuple[str, tuple[int, ...]]  # an answer and its tokens
 def _refer(
     kit: Kit, state: TrainState, moment: Moment, questions: Sequence[Sequence[str]]
 ) -> list[list[Reference]]:
-    """The Solver's answers about the real pictures: the majority over framings, each greedy."""
+    """The judge's answers about the real pictures: the majority over framings, each greedy."""
     settings, scribe = kit.settings, kit.scribe
     count = settings.framings
     told = [
@@ -99,7 +101,7 @@ def _refer(
         for row in pad(questions, settings.questions)
     ]
     texts = scribe.tell(told, scribe.framed)
-    said = kit.speak(state, "solver", "answer", moment, texts, 0.0, Stream.REFER)
+    said = kit.speak(kit.judge(state), "answer", moment, texts, 0.0, Stream.REFER)
     rollout: TextRollout = kit.placement.get(said.rollout)
     spoken = scribe.hear(rollout)
     references = []

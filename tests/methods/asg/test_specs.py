@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from asg_jax.backbone import Params
 from asg_jax.methods.asg.kit import Kit, Moment
 from asg_jax.methods.asg.scribe import REASON
 from asg_jax.methods.asg.settings import Lengths
@@ -38,8 +39,14 @@ class Scripted(Kit):
 
     words: dict[str, list[list[str]]] = field(default_factory=dict)
     told: list[tuple[str, list[str]]] = field(default_factory=list)
+    voices: list[Any] = field(default_factory=list)
 
-    def speak(self, state, role, sort, moment, texts, temperature, purpose) -> Said:
+    def params(self, state, role) -> Params:
+        adapter: Any = role
+        return Params(self.base, adapter)
+
+    def speak(self, params, sort, moment, texts, temperature, purpose) -> Said:
+        self.voices.append(params.adapter)
         row = lambda ids, mask: self.processor.text(ids[mask].tolist())
         self.told.append(
             (sort, [row(*pair) for pair in zip(texts.ids[0], texts.mask[0], strict=True)])
@@ -66,6 +73,14 @@ def write(scripted: Scripted, caption: str | None = "a cat") -> Spec:
 
 
 RED_TWO = ["red", "blue", "red", "2", "3", "two"]
+
+
+@pytest.mark.parametrize(("judge", "voice"), [("live", "solver"), ("frozen", None)])
+def test_the_judge_gives_the_references(judge, voice) -> None:
+    known = kit([GOOD], [RED_TWO])
+    scripted = replace(known, settings=replace(known.settings, judge=judge))
+    write(scripted)
+    assert scripted.voices == ["proposer", voice]
 
 
 def test_the_solvers_majority_answers_are_the_references() -> None:
