@@ -32,12 +32,18 @@ def connect(
       UserError: some of the three are given and others are missing.
     """
     given = (coordinator, processes, process)
-    if None not in given:
-        jax.distributed.initialize(coordinator, processes, process)
-    elif given != (None, None, None):
+    if None in given and given != (None, None, None):
         raise UserError("--coordinator, --processes and --process belong together; give all three.")
-    elif is_one_of_several():
-        jax.distributed.initialize()
+    if None not in given or is_one_of_several():
+        _keep_messages_in_order()
+        jax.distributed.initialize(*given)
+
+
+def _keep_messages_in_order() -> None:
+    """On CPUs, messages to other processes cross where programs or parts of one overlap."""
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        os.environ["NPROC"] = "1"  # threads of XLA, which accelerators compile with
 
 
 def is_one_of_several() -> bool:

@@ -17,14 +17,13 @@ LIMIT = 1800  # seconds: the first compilation takes minutes where others share 
 
 
 def start(module: str, words: Sequence[object], devices: int = 1) -> subprocess.Popen[str]:
-    """Starts a module of the checkout on so many CPU devices, compiled as users have it.
+    """Starts a module of the checkout on so many CPU devices.
 
     XLA makes as many threads as there are devices, unless NPROC asks for more: too few for a
     program whose collectives may run in any order, as every device may then wait in another one.
     """
     threads = {"NPROC": str(8 * devices)} if devices > 1 else {}
-    # Unoptimised collectives of two processes were seen to cross.
-    flags = {"XLA_FLAGS": f"{DEVICES}={devices}", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+    flags = {"XLA_FLAGS": f"{DEVICES}={devices}"}
     return subprocess.Popen(
         [sys.executable, "-m", module, *map(str, words)],
         cwd=ROOT,
