@@ -7,16 +7,15 @@ goes on to learn from noise; drawings are judged by the probabilities of the ref
 of the prompt, which tell good from bad in a group much better than votes and cosines of embeddings
 do at this size; those of the frozen model, for training on its own votes makes the Solver surer
 than it is right (the reward's correlation with an exact detector falls from .54 to .44 in a run);
-diversity weighs less, as it is won by wrong drawings (correlation -.22); drawings are made with
-guidance, without which little is gained; and the Proposer hardly moves, for a quicker one asks what
-teaches less (at 1.5e-4 with a drift of .11 nats, the share of informative questions ends at .62
-instead of .42, and the Solver's gain at +5 instead of +6).
+drawings are made with guidance, without which little is gained; and the Proposer hardly moves, for
+a quicker one asks what teaches less (at 1.5e-4 with a drift of .11 nats, the share of informative
+questions ends at .62 instead of .42, and the Solver's gain at +5 instead of +6).
 """
 
 from ml_collections import ConfigDict
 
 from asg_jax.backbone import Sampler
-from asg_jax.methods.asg.settings import Lengths, Role, Settings, Temperatures, Weights
+from asg_jax.methods.asg.settings import Lengths, Role, Settings, Temperatures
 from asg_jax.train.evaluate.settings import EvalSettings
 from asg_jax.train.evolve.config import Batch, RunConfig
 from asg_jax.train.evolve.typed import as_config
@@ -33,7 +32,6 @@ def get_config() -> ConfigDict:
         solver=Role(1.5e-4, rank=32, alpha=64.0, kl_start=0.2, kl_target=0.06, kl_rate=0.005),
         generator=Role(6e-3, rank=32, alpha=64.0, kl_target=0.05, kl_rate=0.05),
         lengths=Lengths(question=16, answer=4, caption=28, spec=88),
-        weights=Weights(diversity=0.03),
         sampler=Sampler(
             grid=(4, 4), steps=16, shift=3.0, guidance=2.5, interval=(0.0, 1.0), renorm_min=1.0
         ),

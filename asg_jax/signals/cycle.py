@@ -11,8 +11,6 @@ from jaxtyping import Array, Bool, Float
 
 from asg_jax.signals.groups import masked_mean
 
-SAME = 1e-6  # nats; images of a group that differ by less explain the prompt equally well
-
 
 def embedding(
     states: Float[Array, "*batch T D"], mask: Bool[Array, "*batch T"]
@@ -38,16 +36,14 @@ def likelihood_similarity(
     """How well each image of a group explains the prompt, in (0, 1); 1/2 is the group's mean.
 
     Stands in for the image-text similarity where a backbone's embeddings do not tell matched pairs
-    from others. Log-likelihoods are squashed in standard deviations of the group: in nats they
-    differ too little to weigh anything.
+    from others. Log-likelihoods are squashed in nats: in standard deviations, a group of equally
+    good images would be told apart by noise.
 
     Args:
       log_likelihoods: of the prompt given each image, per token, in nats.
       mask: which images exist.
     """
-    centred = log_likelihoods - masked_mean(log_likelihoods, mask, axis=-1)[..., None]
-    deviation = jnp.sqrt(masked_mean(centred**2, mask, axis=-1))[..., None]
-    return jax.nn.sigmoid(centred / jnp.maximum(deviation, SAME))
+    return jax.nn.sigmoid(log_likelihoods - masked_mean(log_likelihoods, mask, axis=-1)[..., None])
 
 
 def cycle_score(
