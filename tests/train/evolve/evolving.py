@@ -70,6 +70,7 @@ class Evolving:
 
     config: str
     model: str
+    mesh: dict[str, int]  # of eight devices; the axis `data` takes what is left
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -112,7 +113,7 @@ class Evolving:
         assert_close(tmp_path, whole)
 
     def test_eight_devices_give_the_losses_of_one(self, whole, tmp_path):
-        mesh = ["--config.mesh.fsdp=2", "--config.mesh.tensor=2"]  # and two for whole examples
-        launch.end(start(self.config, tmp_path, *mesh, devices=8))
+        words = [f"--config.mesh.{axis}={size}" for axis, size in self.mesh.items()]
+        launch.end(start(self.config, tmp_path, *words, devices=8))
         assert_close(tmp_path, whole)
         assert json.loads((tmp_path / SUMMARY).read_text())["recompilations"] == 0

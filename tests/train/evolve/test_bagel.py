@@ -10,3 +10,4 @@ pytestmark = pytest.mark.slow
 class TestBagel(Evolving):
     config = "bagel_tiny"
     model = "bagel-tiny"
+    mesh = {}

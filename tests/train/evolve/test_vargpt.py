@@ -10,3 +10,4 @@ pytestmark = pytest.mark.slow
 class TestVargpt(Evolving):
     config = "vargpt_tiny"
     model = "vargpt-tiny"
+    mesh = {"fsdp": 4, "tensor": 2}
