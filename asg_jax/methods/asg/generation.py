@@ -143,7 +143,7 @@ def learn(
     frozen, beta = Frozen(base, state.anchor), updates.penalty(settings, role)
     lesson = make_lesson(settings, results, judged)
     loss = generator_loss(backbone, settings, frozen, lesson, beta)
-    improved = updates.improve(settings, settings.generator, role, loss, state.step)
+    improved = updates.improve(settings, settings.generator, role, loss)
     after = replace(
         state,
         step=state.step + 1,

@@ -28,7 +28,6 @@ class Role:
     Attributes:
       learning_rate: of AdamW; 0 freezes the role. It alone says how fast a role learns next to the
         others, because AdamW undoes every weight of a loss.
-      horizon: steps of the run over which that rate falls to 0, linearly; None keeps it.
       modules: that are adapted, an entry of the backbone's table; None is that of the role itself.
       rank: of the low-rank updates; None keeps that of the backbone's table of modules.
       alpha: their scale is alpha / rank; None keeps that of the table.
@@ -37,7 +36,6 @@ class Role:
     """
 
     learning_rate: float = 1e-6
-    horizon: int | None = None
     modules: str | None = None
     rank: int | None = None
     alpha: float | None = None

@@ -201,7 +201,7 @@ def learn(
         "solver": solver_loss(backbone, settings, base, state, evidence, judged),
     }
     improved = {
-        name: updates.improve(settings, settings.role(name), state.roles[name], loss, state.step)
+        name: updates.improve(settings, settings.role(name), state.roles[name], loss)
         for name, loss in losses.items()
     }
     answered = evidence.forms.parsed

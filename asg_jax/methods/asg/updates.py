@@ -99,25 +99,13 @@ def start(settings: Settings, role: Role, adapter: Adapter) -> RoleState:
     )
 
 
-def improve(
-    settings: Settings, role: Role, state: RoleState, loss: Loss, step: Int[Array, ""]
-) -> Improved:
-    """One optimizer step; none where nothing is kept or a number is not finite.
-
-    Args:
-      settings: static under jit.
-      role: how it learns.
-      state: of the role.
-      loss: of its adapter.
-      step: of the run, from 0.
-    """
+def improve(settings: Settings, role: Role, state: RoleState, loss: Loss) -> Improved:
+    """One optimizer step; none where nothing is kept or a number is not finite."""
     before: PyTree = state.adapter
     (value, measured), gradient = jax.value_and_grad(loss, has_aux=True)(before)
     norm = optax.tree.norm(gradient)
     finite = jnp.isfinite(value) & jnp.isfinite(norm)
     update, memory = optimizer(settings, role).update(gradient, state.optimizer, before)
-    if role.horizon is not None:  # AdamW's update is proportional to its rate
-        update = optax.tree.scale(jnp.maximum(0, 1 - step / role.horizon), update)
     adapter: PyTree = optax.apply_updates(before, update)
     new = RoleState(
         adapter=adapter,

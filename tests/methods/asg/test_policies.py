@@ -73,7 +73,7 @@ def moved(
     asg: Asg, loss: Callable[[], updates.Loss], role: RoleState, pace: Role = SETTINGS.solver
 ) -> RoleState:
     """The state after a step on a loss, which is made where it is compiled."""
-    step = lambda role: updates.improve(asg.settings, pace, role, loss(), jnp.int32(0)).state
+    step = lambda role: updates.improve(asg.settings, pace, role, loss()).state
     return jax.jit(step)(role)
 
 

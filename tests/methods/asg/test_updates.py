@@ -1,7 +1,5 @@
 """One optimizer step of a role, and the tools around it."""
 
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +14,6 @@ from asg_jax.methods.asg.settings import Role, Settings
 
 ROLE = Role(learning_rate=0.1)
 PAPER = Settings()
-FIRST = jnp.int32(0)  # step of the run
 
 
 def adapter(value: float = 1.0) -> dict[str, LoRA]:
@@ -36,8 +33,7 @@ def square(kl=0.05, kept=True, scale=1.0) -> updates.Loss:
 
 def after(settings=PAPER, role=ROLE, **kwargs) -> updates.Improved:
     state = updates.start(settings, role, adapter())
-    improve = lambda state: updates.improve(settings, role, state, square(**kwargs), FIRST)
-    return jax.jit(improve)(state)
+    return jax.jit(lambda state: updates.improve(settings, role, state, square(**kwargs)))(state)
 
 
 def leaves(tree) -> np.ndarray:
@@ -57,17 +53,9 @@ def test_the_rate_grows_over_the_warm_up() -> None:
     settings = Settings(warmup=4, weight_decay=0.0)
     state, values = updates.start(settings, ROLE, adapter()), [1.0]
     for _ in range(5):
-        state = updates.improve(settings, ROLE, state, square(), FIRST).state
+        state = updates.improve(settings, ROLE, state, square()).state
         values.append(leaves(state.adapter)[0])
     np.testing.assert_allclose(-np.diff(values), [0.025, 0.05, 0.075, 0.1, 0.1], rtol=0.05)
-
-
-@pytest.mark.parametrize(("step", "rate"), [(0, 0.1), (15, 0.025), (20, 0.0), (23, 0.0)])
-def test_the_rate_falls_to_zero_at_the_horizon(step: int, rate: float) -> None:
-    settings, role = Settings(weight_decay=0.0), replace(ROLE, horizon=20)
-    state = updates.start(settings, role, adapter())
-    state = updates.improve(settings, role, state, square(), jnp.int32(step)).state
-    np.testing.assert_allclose(leaves(state.adapter), 1 - rate, atol=1e-5)
 
 
 @pytest.mark.parametrize(

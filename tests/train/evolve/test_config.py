@@ -24,12 +24,6 @@ def test_the_configs_are_sound(module):
     assert config.name == module.__name__.rpartition(".")[2]
 
 
-def test_the_horizon_of_the_generator_follows_the_length_of_the_run():
-    config = bagel_tiny.get_config()
-    config.steps = 70
-    assert read(config.to_dict()).method.generator.horizon == 70
-
-
 @pytest.mark.parametrize("module", [bagel_7b, vargpt_v11])
 def test_the_large_configs_hold_the_numbers_of_the_paper(module):
     config = read(module.get_config().to_dict())
