@@ -113,7 +113,11 @@ class Evolving:
         assert_close(tmp_path, whole)
 
     def test_eight_devices_give_the_losses_of_one(self, whole, tmp_path):
-        words = [f"--config.mesh.{axis}={size}" for axis, size in self.mesh.items()]
+        self.spread(whole, tmp_path, self.mesh)
+
+    def spread(self, whole, tmp_path, mesh):
+        """Runs on eight devices, and compares."""
+        words = [f"--config.mesh.{axis}={size}" for axis, size in mesh.items()]
         launch.end(start(self.config, tmp_path, *words, devices=8))
         assert_close(tmp_path, whole)
         assert json.loads((tmp_path / SUMMARY).read_text())["recompilations"] == 0

@@ -11,3 +11,6 @@ class TestBagel(Evolving):
     config = "bagel_tiny"
     model = "bagel-tiny"
     mesh = {}
+
+    def test_parameters_may_be_cut(self, whole, tmp_path):
+        self.spread(whole, tmp_path, {"fsdp": 4, "tensor": 2})
