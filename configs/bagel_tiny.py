@@ -5,12 +5,14 @@ asg-jax evolve --config=bagel_tiny --workdir=runs/bagel_tiny
 What differs from the paper, each measured on this model: the Solver's drift is held back, or it
 goes on to learn from noise; drawings are judged by the probabilities of the reference answers and
 of the prompt, which tell good from bad in a group much better than votes and cosines of embeddings
-do at this size; they are made with guidance, without which little is gained; and the Proposer
-hardly moves, for a quicker one asks what teaches less (at 1.5e-4 with a drift of .11 nats, the
-share of informative questions ends at .62 instead of .42, and the Solver's gain at +5 instead of
-+6). A frozen judge (`method.judge`) sees better than the Solver as it learns (correlation of the
-reward with an exact detector .54 against .44 at the end), but four runs with it, whose Generator
-learned at a rate that fell from 6e-3 to 0, drew no better.
+do at this size; their advantages are divided by the deviation in the whole batch, because in four
+groups of nine all drawings are right or all are wrong, and what their rewards differ by is noise;
+they are made with guidance, without which little is gained; and the Proposer hardly moves, for a
+quicker one asks what teaches less (at 1.5e-4 with a drift of .11 nats, the share of informative
+questions ends at .62 instead of .42, and the Solver's gain at +5 instead of +6). A frozen judge
+(`method.judge`) sees better than the Solver as it learns (correlation of the reward with an exact
+detector .54 against .44 at the end), but four runs with it, whose Generator learned at a rate that
+fell from 6e-3 to 0 and from advantages within groups, drew no better.
 """
 
 from ml_collections import ConfigDict
@@ -37,6 +39,7 @@ def get_config() -> ConfigDict:
             grid=(4, 4), steps=16, shift=3.0, guidance=2.5, interval=(0.0, 1.0), renorm_min=1.0
         ),
         objective="nft",
+        advantages="batch",
         draws=4,
         fidelity="probability",
         image_similarity="likelihood",

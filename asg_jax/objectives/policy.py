@@ -32,6 +32,24 @@ def group_advantages(
     return jnp.where(mask & (std >= 1e-6), centred / (std + 1e-6), 0)
 
 
+def batch_advantages(
+    rewards: Float[Array, "B G"], mask: Bool[Array, "B #G"]
+) -> Float[Array, "B G"]:
+    """Rewards centred in their groups and divided by what is left of a spread in the whole batch.
+
+    A group whose samples are equally good, or whose judge cannot tell them apart, counts for
+    little; divided by its own deviation, its noise would count as much as any other group's signal.
+    (The normalising factor of DiffusionNFT, arXiv 2509.16117, as a global deviation.)
+
+    Args:
+      rewards: of the G samples of each prompt.
+      mask: which samples exist; the others get 0, and so does a batch of equal rewards.
+    """
+    centred = rewards - masked_mean(rewards, mask, axis=-1)[..., None]
+    std = jnp.sqrt(masked_mean(centred**2, mask))
+    return jnp.where(mask & (std >= 1e-6), centred / (std + 1e-6), 0)
+
+
 def ema_baseline(
     baseline: Scalar,
     rewards: Float[Array, "*batch"],

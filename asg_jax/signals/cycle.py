@@ -11,6 +11,8 @@ from jaxtyping import Array, Bool, Float
 
 from asg_jax.signals.groups import masked_mean
 
+SCALE = 0.1  # nats per token: a caption of ten tokens that is e times as likely makes one unit
+
 
 def embedding(
     states: Float[Array, "*batch T D"], mask: Bool[Array, "*batch T"]
@@ -36,14 +38,15 @@ def likelihood_similarity(
     """How well each image of a group explains the prompt, in (0, 1); 1/2 is the group's mean.
 
     Stands in for the image-text similarity where a backbone's embeddings do not tell matched pairs
-    from others. Log-likelihoods are squashed in nats: in standard deviations, a group of equally
-    good images would be told apart by noise.
+    from others. Log-likelihoods are squashed at a fixed SCALE: in standard deviations, a group of
+    equally good images would be told apart by noise.
 
     Args:
       log_likelihoods: of the prompt given each image, per token, in nats.
       mask: which images exist.
     """
-    return jax.nn.sigmoid(log_likelihoods - masked_mean(log_likelihoods, mask, axis=-1)[..., None])
+    centre = masked_mean(log_likelihoods, mask, axis=-1)[..., None]
+    return jax.nn.sigmoid((log_likelihoods - centre) / SCALE)
 
 
 def cycle_score(

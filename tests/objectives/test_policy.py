@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from asg_jax.objectives.policy import (
+    batch_advantages,
     ema_baseline,
     group_advantages,
     grpo_loss,
@@ -41,6 +42,18 @@ GRADIENTS = {
     "reinforce": jax.jit(jax.value_and_grad(reinforce)),
 }
 both_losses = pytest.mark.parametrize("loss", GRADIENTS)
+
+
+def test_a_group_of_near_equals_counts_for_little_beside_another():
+    rewards = jnp.array([[0.0, 1.0, 0.5], [0.50, 0.51, 0.505], [0.3, 0.3, 9.0]])
+    mask = jnp.array([[True] * 3, [True] * 3, [True, True, False]])
+    own, shared = standardized(rewards, mask), jax.jit(batch_advantages)(rewards, mask)
+    np.testing.assert_allclose(own[0], own[1], atol=1e-3)
+    np.testing.assert_allclose(shared[0], 100 * shared[1], rtol=1e-3)
+    np.testing.assert_allclose(shared.sum(-1), 0, atol=1e-6)
+    np.testing.assert_allclose(jnp.square(shared)[mask].mean(), 1, rtol=1e-4)
+    np.testing.assert_array_equal(shared[2], 0)
+    np.testing.assert_array_equal(batch_advantages(jnp.ones((2, 3)), jnp.ones((2, 1), bool)), 0)
 
 
 @few

@@ -39,3 +39,5 @@ def test_the_likelier_image_is_the_more_similar():
     assert got[0, 0] > 0.5 > got[0, 1]
     np.testing.assert_allclose(got[0, :2].mean(), 0.5)
     np.testing.assert_allclose(got[1], 0.5)
+    near = likelihood_similarity(jnp.array([-1.0, -1.1]), jnp.array([True, True]))
+    np.testing.assert_allclose(near, jax.nn.sigmoid(jnp.array([0.5, -0.5])), rtol=1e-5)

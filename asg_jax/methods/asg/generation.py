@@ -19,7 +19,7 @@ from asg_jax.methods.asg.rollouts import Drawings, Likeness, keys
 from asg_jax.methods.asg.settings import Settings
 from asg_jax.methods.asg.updates import Learned, Metrics
 from asg_jax.methods.base import TrainState
-from asg_jax.objectives.policy import group_advantages
+from asg_jax.objectives.policy import batch_advantages, group_advantages
 from asg_jax.pytree import pytree
 from asg_jax.signals.cycle import cycle_score
 from asg_jax.signals.diversity import leave_one_out_diversity, pairwise_distances
@@ -161,7 +161,8 @@ def make_lesson(settings: Settings, results: Results, judged: Judgement) -> Less
     own = keys(results.stream, 2)
     if settings.shuffled:
         rewards = updates.deal(rewards, mask, own[0, 1])
-    advantages = group_advantages(rewards, mask)
+    scaled = {"group": group_advantages, "batch": batch_advantages}[settings.advantages]
+    advantages = scaled(rewards, mask)
     if settings.update == "sft":
         mask &= jnp.arange(mask.shape[1]) == best(rewards, mask)[0][:, None]
         advantages = jnp.zeros(mask.shape)

@@ -118,6 +118,8 @@ class Settings:
       objective: of the Generator, one of OBJECTIVES for the kind of its backbone.
       update: by reward, or `sft`: imitation of the majority's answers, the best question and the
         best drawing.
+      advantages: what the centred rewards of drawings are divided by: the deviation in their own
+        `group`, or that in all groups of the `batch`, so that groups of equals count for little.
       draws: pairs of time and noise per drawing at which flow objectives compare velocities.
       rwr_temperature: of the weights of `rwr`.
       anchor_decay: of the older policy in `nft`, per update.
@@ -160,6 +162,7 @@ class Settings:
     sampler: Sampler = Sampler(grid=(28, 28), steps=25, guidance=1.0)
     objective: Literal["rwr", "nft", "flow_grpo", "grpo", "surrogate"] = "rwr"
     update: Literal["reward", "sft"] = "reward"
+    advantages: Literal["group", "batch"] = "group"
     draws: int = 1
     rwr_temperature: float = 1.0
     anchor_decay: float = 0.9

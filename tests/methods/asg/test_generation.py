@@ -13,7 +13,7 @@ from asg_jax.methods.asg.generation import Judgement, Marks, Results, judge, mak
 from asg_jax.methods.asg.rollouts import Drawings, Likeness
 from asg_jax.methods.asg.settings import Settings, Weights
 from asg_jax.methods.asg.specs import Spec
-from asg_jax.objectives.policy import group_advantages
+from asg_jax.objectives.policy import batch_advantages, group_advantages
 
 SETTINGS = Settings(questions=2)
 NOTHING: Any = None
@@ -122,6 +122,15 @@ def test_all_drawings_teach_by_their_advantages() -> None:
     np.testing.assert_array_equal(lesson.advantages, group_advantages(got.reward, got.mask))
     assert lesson.advantages[0].any() and not lesson.advantages[1].any()
     assert lesson.mask.tolist() == got.mask.tolist()
+
+
+def test_advantages_are_scaled_by_the_whole_batch_if_so_wanted() -> None:
+    both = results()
+    both = replace(both, marks=replace(both.marks, accepted=jnp.array([True, True])))
+    got = judged(SETTINGS, both)
+    lesson = make_lesson(replace(SETTINGS, advantages="batch"), both, got)
+    np.testing.assert_array_equal(lesson.advantages, batch_advantages(got.reward, got.mask))
+    assert not np.array_equal(lesson.advantages, group_advantages(got.reward, got.mask))
 
 
 def test_imitation_takes_the_best_drawing_alone() -> None:
