@@ -1,0 +1,45 @@
+"""The tables of docs/ follow from the verdicts that lie beside them."""
+
+import json
+import tarfile
+
+import pytest
+
+from asg_jax.train.evolve.pool import pool, read_runs
+from asg_jax.train.evolve.summary import TITLES
+from tests.conftest import ROOT
+
+DOCS = ROOT / "docs"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The folders of the runs, by name."""
+    place = tmp_path_factory.mktemp("runs")
+    with tarfile.open(DOCS / "runs.tar.xz") as archive:
+        archive.extractall(place, filter="data")
+    return {path.parent.name: path.parent for path in place.rglob("summary.json")}
+
+
+def numbers(statistic):
+    """A value and its interval."""
+    return [statistic["value"], *statistic["ci95"]]
+
+
+def test_the_gains_are_those_of_the_runs(runs):
+    said = json.loads((DOCS / "evolve.json").read_text())
+    names = said["understanding"]["runs"]
+    full, other = ([runs[n] for n in names if n.startswith("full") is own] for own in (True, False))
+    found = pool(read_runs(full), read_runs(other))
+    for measure in TITLES:
+        for column in ("gain", "control", "difference"):
+            assert numbers(found[measure][column]) == pytest.approx(numbers(said[measure][column]))
+
+
+def test_the_readme_says_what_they_gain():
+    said, readme = json.loads((DOCS / "evolve.json").read_text()), (ROOT / "README.md").read_text()
+    for measure in TITLES:
+        for column in ("gain", "control", "difference"):
+            value, low, high = numbers(said[measure][column])
+            text = f"{value:+.1f} [{low:.1f}, {high:.1f}]"
+            assert text in readme, f"{measure}, {column}: {text}"
