@@ -27,15 +27,14 @@ def group_advantages(
       rewards: of the G samples of one prompt.
       mask: which samples exist; the others get 0, and so does a group of equal rewards.
     """
-    centred = rewards - masked_mean(rewards, mask, axis=-1)[..., None]
-    std = jnp.sqrt(masked_mean(centred**2, mask, axis=-1))[..., None]
-    return jnp.where(mask & (std >= 1e-6), centred / (std + 1e-6), 0)
+    centred = _centred(rewards, mask)
+    return _divided(centred, masked_mean(centred**2, mask, axis=-1)[..., None], mask)
 
 
 def batch_advantages(
     rewards: Float[Array, "B G"], mask: Bool[Array, "B #G"]
 ) -> Float[Array, "B G"]:
-    """Rewards centred in their groups and divided by what is left of a spread in the whole batch.
+    """Rewards centred in their groups and divided by their deviation in the whole batch.
 
     A group whose samples are equally good, or whose judge cannot tell them apart, counts for
     little; divided by its own deviation, its noise would count as much as any other group's signal.
@@ -45,8 +44,16 @@ def batch_advantages(
       rewards: of the G samples of each prompt.
       mask: which samples exist; the others get 0, and so does a batch of equal rewards.
     """
-    centred = rewards - masked_mean(rewards, mask, axis=-1)[..., None]
-    std = jnp.sqrt(masked_mean(centred**2, mask))
+    centred = _centred(rewards, mask)
+    return _divided(centred, masked_mean(centred**2, mask), mask)
+
+
+def _centred(rewards: Array, mask: Array) -> Array:
+    return rewards - masked_mean(rewards, mask, axis=-1)[..., None]
+
+
+def _divided(centred: Array, variance: Array, mask: Array) -> Array:
+    std = jnp.sqrt(variance)
     return jnp.where(mask & (std >= 1e-6), centred / (std + 1e-6), 0)
 
 
