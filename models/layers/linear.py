@@ -22,12 +22,24 @@ class Linear(nnx.Module):
         self.lora: _Factors | None = None
 
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
-        y = x @ self.kernel[...].astype(x.dtype)
-        if self.bias is not None:
-            y = y + self.bias[...].astype(x.dtype)
-        if self.lora is not None:
-            y = y + self.lora(x)
-        return y
+        kernel, lora = self.kernel[...].astype(x.dtype), self.lora
+        if lora is None:
+            y = x @ kernel
+        elif _updates_kernel(x, kernel):
+            y = x @ (kernel + lora.update())
+        else:
+            y = x @ kernel + lora(x)
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+
+def _updates_kernel(x: Array, kernel: Array) -> bool:
+    """Whether to form W + A B and multiply once: where that is less work, in float32 on CPUs.
+
+    Smaller dtypes, and accelerators that round the operands, would round the update away.
+    """
+    inputs, outputs = kernel.shape
+    less = x.size // inputs * (inputs + outputs) > inputs * outputs
+    return less and x.dtype == jnp.float32 and jax.default_backend() == "cpu"
 
 
 class Embedding(nnx.Module):
@@ -47,6 +59,9 @@ class _Factors(nnx.Module):
         self.a = nnx.Param(lora.a)
         self.b = nnx.Param(lora.b)
         self.scale = lora.scale
+
+    def update(self) -> Float[Array, "inputs outputs"]:
+        return self.a[...] @ self.b[...] * self.scale
 
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
         return (x @ self.a[...].astype(x.dtype)) @ self.b[...].astype(x.dtype) * self.scale

@@ -27,14 +27,25 @@ def wrapped(**options):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_an_adapter_adds_its_scaled_product(bias):
+@pytest.mark.parametrize("rows", [1, 4])  # the product is formed apart, or added to the kernel
+def test_an_adapter_adds_its_scaled_product(bias, rows):
     model, linear = wrapped(bias=bias)
-    x, factors = normal(0, 2, 4, 5), lora(scale=0.25)
+    x, factors = normal(0, 1, rows, 5), lora(scale=0.25)
     run = lambda x: np.asarray(jax.jit(lambda x: linear(x))(x))
     before = run(x)
     attach(model, {"inside.map": factors})
     added = np.asarray(x) @ np.asarray(factors.a) @ np.asarray(factors.b)
     np.testing.assert_allclose(run(x), before + 0.25 * added, atol=1e-5)
+
+
+def test_bfloat16_keeps_an_update_that_the_kernel_could_not_hold():
+    model, linear = wrapped()
+    x, factors = jnp.ones((64, 5), jnp.bfloat16), lora(scale=2e-4)
+    linear.kernel[...] = jnp.full((5, 3), 256.0)
+    linear.kernel[...] = linear.kernel[...].at[0].set(-1024.0)  # the base cancels
+    attach(model, {"inside.map": factors})
+    added = np.ones((64, 5)) @ np.asarray(factors.a) @ np.asarray(factors.b) * 2e-4
+    np.testing.assert_allclose(np.asarray(linear(x), np.float32), added, rtol=0.05)
 
 
 def test_stacked_layers_take_stacked_factors():
