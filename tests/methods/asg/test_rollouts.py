@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,19 +12,41 @@ from PIL import Image as Pillow
 
 from asg_jax.backbone import Params, encode, to_uint8
 from asg_jax.methods.asg import Asg
-from asg_jax.methods.asg.rollouts import Comparison, Viewing, compare, keys, view
+from asg_jax.methods.asg.kit import Rollout
+from asg_jax.methods.asg.rollouts import Comparison, Viewing, compare, examine, keys, view
 from tests.methods.conftest import pictures
 
 
 @pytest.fixture(scope="module")
-def comparison(asg: Asg) -> Comparison:
-    """What is compared in a generation step."""
-    state, seen, program = asg.init(0), [], asg.kit.programs["compare"]
+def batches(asg: Asg) -> dict[str, Any]:
+    """What the programs of a generation step are called with."""
+    state, programs = asg.init(0), asg.kit.programs
+    seen: dict[str, Any] = {}
+
+    def spy(name: str, program: Rollout, params: Params, batch: Any) -> Any:
+        seen[name] = batch
+        return program(params, batch)
+
     with pytest.MonkeyPatch.context() as patch:
-        spy = lambda params, batch: (seen.append(batch), program(params, batch))[1]
-        patch.setitem(asg.kit.programs, "compare", spy)
+        for name in ("examine", "compare"):
+            patch.setitem(programs, name, partial(spy, name, programs[name]))
         asg.loops["generation"].gather(state, asg.moment(state, pictures(), [1, 2, 3]))
-    return seen[0]
+    return seen
+
+
+@pytest.fixture(scope="module")
+def comparison(batches: dict[str, Any]) -> Comparison:
+    return batches["compare"]
+
+
+def test_a_frozen_judge_answers_and_describes_without_the_solver(asg: Asg, batches) -> None:
+    kit, still = asg.kit, asg.init(0).roles["solver"].adapter
+    look = jax.jit(partial(examine, kit.backbone, kit.processor, 3, 3, "frozen"))
+    moved = jax.tree.map(lambda x: x + 0.1, still)
+    before, after = (look(Params(kit.base, a), batches["examine"]) for a in (still, moved))
+    for name in ("answers", "captions", "frozen"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(before, name), getattr(after, name))
+    assert np.any(before.live != after.live)
 
 
 @pytest.mark.parametrize("likelihood", [True, False])
