@@ -2,9 +2,11 @@
 
 import json
 import tarfile
+from itertools import product
 
 import pytest
 
+from asg_jax.train.evolve.ablations import FULL, gather, markdown
 from asg_jax.train.evolve.pool import pool, read_runs
 from asg_jax.train.evolve.summary import TITLES
 from tests.conftest import ROOT
@@ -34,6 +36,19 @@ def test_the_gains_are_those_of_the_runs(runs):
     for measure in TITLES:
         for column in ("gain", "control", "difference"):
             assert numbers(found[measure][column]) == pytest.approx(numbers(said[measure][column]))
+
+
+def test_the_ablations_are_those_of_the_runs(runs):
+    said = json.loads((DOCS / "ablations.json").read_text())
+    seeds = lambda name: range(said[name]["seeds"])
+    folders = {name: [runs[f"{name}_{seed}"] for seed in seeds(name)] for name in said}
+    found = gather(folders)
+    for name, measure in product(said, TITLES):
+        for column in ("gain", "difference") if name != FULL else ("gain",):
+            want = numbers(said[name][measure][column])
+            assert numbers(found[name][measure][column]) == pytest.approx(want)
+    table = (DOCS / "ablations.md").read_text()
+    assert table == "\n".join(markdown(found)) + "\n"
 
 
 def test_the_readme_says_what_they_gain():

@@ -155,13 +155,14 @@ def matmul_operations(jaxpr) -> int:
 
 
 def step_program(tiny, condition, keys, sampler):
+    params = Params(tiny.adapted.base)  # an adapter may change a kernel once for all branches
     state = jax.eval_shape(
-        lambda *inputs: tiny.backbone.start(*inputs, sampler), tiny.adapted, condition, keys
+        lambda *inputs: tiny.backbone.start(*inputs, sampler), params, condition, keys
     )
     step = lambda params, condition, state, i: tiny.backbone.step(
         params, condition, state, i, sampler
     )
-    return jax.make_jaxpr(step)(tiny.adapted, condition, state, jnp.int32(0))
+    return jax.make_jaxpr(step)(params, condition, state, jnp.int32(0))
 
 
 @flows

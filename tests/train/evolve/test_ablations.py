@@ -7,7 +7,14 @@ import pytest
 from asg_jax.errors import UserError
 from asg_jax.train.commands import ablate
 from asg_jax.train.evolve import run
-from asg_jax.train.evolve.ablations import NAMES, detectable, markdown, vary, verdict
+from asg_jax.train.evolve.ablations import (
+    NAMES,
+    detectable,
+    markdown,
+    share_judgement,
+    vary,
+    verdict,
+)
 from asg_jax.train.evolve.summary import TITLES
 from asg_jax.train.evolve.typed import flat, plain
 from tests.train.evolve.fake import CONFIG, FakeJudge, FakeMethod, make_parts
@@ -68,10 +75,22 @@ def test_finished_runs_are_not_repeated(tmp_path, monkeypatch):
     assert found.keys() == {"full", "no_ste"} and found["no_ste"]["seeds"] == 1
     assert found["no_ste"]["understanding"]["difference"]["value"] == 0
     table = (tmp_path / "docs" / "table.md").read_text().splitlines()
-    assert len(table) == 6 and table[2].startswith("| full | 1 |")
-    assert len({line.count("|") for line in table[:4]}) == 1
-    assert table[3].endswith("| -1.8, -1.0 | undecided, undecided |")
-    assert "in points: questions, greedy 0.0," in table[5]
+    assert len(table) == 8 and table[4].startswith("| full | 1 |")
+    assert len({line.count("|") for line in table[2:6]}) == 1
+    assert table[5].endswith("| -1.8, -1.0 | undecided, undecided |")
+    assert "in points: questions, greedy 0.0," in table[7]
+
+
+def test_a_judgement_is_shared_with_its_pictures_or_not_at_all(tmp_path):
+    known, new = tmp_path / "full_0", tmp_path / "full_1"
+    known.mkdir()
+    new.mkdir()
+    (known / "before.json").write_text("{}")
+    share_judgement(new, tmp_path)
+    assert not list(new.iterdir())
+    (known / "before.npz").touch()
+    share_judgement(new, tmp_path)
+    assert {path.name for path in new.iterdir()} == {"before.json", "before.npz"}
 
 
 @pytest.mark.parametrize(
