@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from asg_jax.methods.asg import ABLATIONS, ablation
-from asg_jax.train.evolve.config import RunConfig
+from asg_jax.train.evolve.config import FILE, RunConfig
 from asg_jax.train.evolve.pool import pool, read_runs, text
 from asg_jax.train.evolve.summary import TITLES
 
@@ -57,13 +58,20 @@ def vary(config: RunConfig, name: str, seed: int) -> RunConfig:
 
 
 def share_judgement(folder: Path, place: Path) -> None:
-    """Takes the judgement of the frozen model over from a run beside it: it is the same."""
+    """Takes the judgement of the same frozen model over from a run beside it."""
     files = ("before.npz", "before.json")  # the second vouches for the first
+    own = _judged(folder)
     whole = (run for run in place.glob("*") if all((run / name).exists() for name in files))
-    known = next(whole, None)
+    known = next((run for run in whole if _judged(run) == own), None)
     if known is not None and not (folder / files[-1]).exists():
         for name in files:
             shutil.copy2(known / name, folder)
+
+
+def _judged(folder: Path) -> list[Any]:
+    """What the judgement of a run's frozen model depends on."""
+    config = json.loads((folder / FILE).read_text())
+    return [config[name] for name in ("model", "language", "dtype", "eval")]
 
 
 def gather(folders: Mapping[str, Sequence[Path]]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from asg_jax.train.evolve.ablations import (
     vary,
     verdict,
 )
+from asg_jax.train.evolve.config import FILE
 from asg_jax.train.evolve.summary import TITLES
 from asg_jax.train.evolve.typed import flat, plain
 from tests.train.evolve.fake import CONFIG, FakeJudge, FakeMethod, make_parts
@@ -81,16 +82,20 @@ def test_finished_runs_are_not_repeated(tmp_path, monkeypatch):
     assert "in points: questions, greedy 0.0," in table[7]
 
 
-def test_a_judgement_is_shared_with_its_pictures_or_not_at_all(tmp_path):
-    known, new = tmp_path / "full_0", tmp_path / "full_1"
-    known.mkdir()
-    new.mkdir()
+def test_a_judgement_of_the_same_model_is_shared_with_its_pictures_or_not_at_all(tmp_path):
+    known, new, other = (tmp_path / name for name in ("full_0", "full_1", "other_0"))
+    config = {"model": "one", "language": "scenes", "dtype": "", "eval": {"seed": 0}}
+    for folder, model in ((known, "one"), (new, "one"), (other, "other")):
+        folder.mkdir()
+        (folder / FILE).write_text(json.dumps(config | {"model": model}))
+    taken = lambda folder: {path.name for path in folder.glob("before.*")}
     (known / "before.json").write_text("{}")
     share_judgement(new, tmp_path)
-    assert not list(new.iterdir())
+    assert not taken(new)
     (known / "before.npz").touch()
+    share_judgement(other, tmp_path)
     share_judgement(new, tmp_path)
-    assert {path.name for path in new.iterdir()} == {"before.json", "before.npz"}
+    assert taken(new) == taken(known) and not taken(other)
 
 
 @pytest.mark.parametrize(
