@@ -48,6 +48,22 @@ def batch_advantages(
     return _divided(centred, masked_mean(centred**2, mask), mask)
 
 
+def centred_apart(
+    advantages: Float[Array, "*batch"], *classes: Bool[Array, "*batch"]
+) -> Float[Array, "*batch"]:
+    """Advantages less their mean in the class that they belong to, if any.
+
+    On average no class is made likelier or rarer then. (The aim of distribution alignment in
+    ReMixMatch, arXiv 1911.09785, reached through the baseline.)
+
+    Args:
+      advantages: of all samples.
+      classes: which samples belong to each; no sample to two.
+    """
+    means = [jnp.where(members, masked_mean(advantages, members), 0) for members in classes]
+    return advantages - sum(means)
+
+
 def _centred(rewards: Array, mask: Array) -> Array:
     return rewards - masked_mean(rewards, mask, axis=-1)[..., None]
 

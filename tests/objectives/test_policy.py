@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from asg_jax.objectives.policy import (
     batch_advantages,
+    centred_apart,
     ema_baseline,
     group_advantages,
     grpo_loss,
@@ -162,6 +163,13 @@ def test_kl_coefficient_stays_in_bounds(beta, kl):
         assert got >= beta * (1 - 1e-6) if kl >= 0.02 else got <= beta * (1 + 1e-6)
     else:
         np.testing.assert_allclose(got, beta, rtol=1e-6)
+
+
+def test_classes_are_centred_by_themselves():
+    x = jnp.array([1.0, 0.0, 0.5, 0.75, 0.25])
+    yes, no, nobody = (jnp.array(m, bool) for m in ([1, 1, 0, 0, 0], [0, 0, 0, 1, 0], [0] * 5))
+    got = centred_apart(x, yes, no, nobody)
+    np.testing.assert_allclose(got, [0.5, -0.5, 0.5, 0, 0.25])
 
 
 def test_running_numbers_wait_for_kept_items():

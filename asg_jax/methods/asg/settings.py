@@ -118,6 +118,10 @@ class Settings:
       objective: of the Generator, one of OBJECTIVES for the kind of its backbone.
       update: by reward, or `sft`: imitation of the majority's answers, the best question and the
         best drawing.
+      least_majority: share of the answers that a majority needs for the Solver to learn from them;
+        what narrower ones say is little better than chance.
+      balanced: answers of yes, and all others to such questions, are compared among themselves by
+        the Solver's update; else the more frequent one grows for being frequent.
       advantages: what the centred rewards of drawings are divided by: the deviation in their own
         `group`, or that in all groups of the `batch`, so that groups of equals count for little.
       draws: pairs of time and noise per drawing at which flow objectives compare velocities.
@@ -162,6 +166,8 @@ class Settings:
     sampler: Sampler = Sampler(grid=(28, 28), steps=25, guidance=1.0)
     objective: Literal["rwr", "nft", "flow_grpo", "grpo", "surrogate"] = "rwr"
     update: Literal["reward", "sft"] = "reward"
+    least_majority: float = 0.0
+    balanced: bool = False
     advantages: Literal["group", "batch"] = "group"
     draws: int = 1
     rwr_temperature: float = 1.0

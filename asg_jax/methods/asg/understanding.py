@@ -19,7 +19,7 @@ from asg_jax.methods.asg.rollouts import keys
 from asg_jax.methods.asg.settings import Settings
 from asg_jax.methods.asg.updates import Learned, Loss, Metrics, Said
 from asg_jax.methods.base import TrainState
-from asg_jax.objectives.policy import ema_baseline, group_advantages
+from asg_jax.objectives.policy import centred_apart, ema_baseline, group_advantages
 from asg_jax.pytree import pytree
 from asg_jax.signals.difficulty import ste_difficulty, token_entropy
 from asg_jax.signals.groups import masked_mean
@@ -145,7 +145,7 @@ def judge(
         )
     accepted = forms.parsed & ~(faults[0] | faults[1] | faults[2])
     chosen, exists = best(asked, accepted)
-    easy = pick(is_easy(votes), chosen)
+    teaches = ~is_easy(votes) & (votes.fraction >= settings.least_majority)
     judged = Judgement(
         vote=votes,
         surprise=surprise,
@@ -155,7 +155,7 @@ def judge(
         accepted=accepted,
         chosen=chosen,
         solver=pick(solved, chosen),
-        learns=exists & ~easy,
+        learns=exists & pick(teaches, chosen),
     )
     return judged, window
 
@@ -256,13 +256,26 @@ def solver_loss(
 
     texts, rollout = jax.tree.map(chosen, (evidence.answered.texts, evidence.answered.rollout))
     kept = jnp.broadcast_to(judged.learns[:, None], judged.solver.shape)
-    advantages = judged.solver - state.baseline
+    advantages = solver_advantages(settings, state, evidence.answers, judged)
     if settings.update == "sft":
         kept &= pick(judged.vote.agrees, judged.chosen)
         advantages = jnp.ones(kept.shape)
     said = Said(evidence.answered.request, texts, rollout)
     beta = updates.penalty(settings, state.roles["solver"])
     return updates.reinforce(backbone, base, said, advantages, kept, beta)
+
+
+def solver_advantages(
+    settings: Settings, state: TrainState, answers: Answers, judged: Judgement
+) -> Float[Array, "B N"]:
+    """Rewards of the answers to the best questions, less what is expected."""
+    advantages = judged.solver - state.baseline
+    if not settings.balanced:
+        return advantages
+    yes, binary = (
+        pick(x, judged.chosen) & judged.learns[:, None] for x in (answers.yes, answers.binary)
+    )
+    return centred_apart(advantages, binary & yes, binary & ~yes)
 
 
 def pick(x: Float[Array, "B K ..."], chosen: Int[Array, " B"]) -> Float[Array, "B ..."]:

@@ -11,7 +11,7 @@ import pytest
 from asg_jax.methods.asg.questioning import read_answers, read_forms
 from asg_jax.methods.asg.rollouts import Texts
 from asg_jax.methods.asg.settings import Settings, Weights
-from asg_jax.methods.asg.understanding import Evidence, Judgement, judge
+from asg_jax.methods.asg.understanding import Evidence, Judgement, judge, solver_advantages
 from asg_jax.methods.asg.updates import Said
 from asg_jax.methods.base import TrainState
 from asg_jax.signals.difficulty import empty_window
@@ -126,6 +126,30 @@ def test_nothing_is_learned_from_what_all_agree_on_or_without_a_question() -> No
     assert not judged(found=unanimous).learns.any()
     forms = replace(unanimous.forms, malformed=jnp.ones((2, 3), bool))
     assert not judged(found=replace(evidence(), forms=forms)).learns.any()
+
+
+def test_narrow_majorities_teach_only_where_they_may() -> None:
+    assert judged(replace(SETTINGS, least_majority=0.6)).learns.tolist() == [False, True]
+
+
+def test_balanced_answers_of_yes_and_of_no_are_compared_among_themselves() -> None:
+    asked: list[list[str | None]] = [["is the circle red?"], ["is it a cross?"], [GOOD]]
+    spoken = [[["yes", "yes", "no"]], [["yes", "no", "no"]], [["red", "red", "blue"]]]
+    answers = jax.tree.map(jnp.asarray, read_answers(asked, spoken))
+    solver = jnp.array([[0.6, 0.6, -0.1], [-0.2, 0.4, 0.4], [0.5, 0.5, -0.1]])
+    found = judged()._replace(
+        chosen=jnp.zeros(3, int), learns=jnp.array([True, True, True]), solver=solver
+    )
+    got = solver_advantages(replace(SETTINGS, balanced=True), STATE, answers, found)
+    third = 1 / 3
+    want = [[0.8 * third, 0.8 * third, -third], [-1.6 * third, 0.5 * third, 0.5 * third]]
+    np.testing.assert_allclose(got[:2], want, atol=1e-6)
+    plain = solver_advantages(SETTINGS, STATE, answers, found)
+    np.testing.assert_allclose(plain, solver - 0.1, atol=1e-6)
+    np.testing.assert_array_equal(got[2], plain[2])
+    silent = found._replace(learns=jnp.array([True, False, True]))
+    alone = solver_advantages(replace(SETTINGS, balanced=True), STATE, answers, silent)
+    np.testing.assert_allclose(alone[0], 0, atol=1e-6)  # nothing to compare with
 
 
 def changed(name: str, settings: Settings) -> bool:
