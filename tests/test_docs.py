@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from asg_jax.train.evolve.ablations import FULL, gather, markdown
-from asg_jax.train.evolve.pool import pool, read_runs
+from asg_jax.train.evolve.pool import COLUMNS, pool, read_runs
 from asg_jax.train.evolve.summary import TITLES
 from tests.conftest import ROOT
 
@@ -28,13 +28,15 @@ def numbers(statistic):
     return [statistic["value"], *statistic["ci95"]]
 
 
-def test_the_gains_are_those_of_the_runs(runs):
-    said = json.loads((DOCS / "evolve.json").read_text())
+@pytest.mark.parametrize("report", ["evolve.json", "clean.json"])
+def test_the_gains_are_those_of_the_runs(runs, report):
+    said = json.loads((DOCS / report).read_text())
     names = said["understanding"]["runs"]
-    full, other = ([runs[n] for n in names if n.startswith("full") is own] for own in (True, False))
-    found = pool(read_runs(full), read_runs(other))
-    for measure in TITLES:
-        for column in ("gain", "control", "difference"):
+    control = lambda wanted: [runs[n] for n in names if n.startswith("shuffled") is wanted]
+    found = pool(read_runs(control(False)), read_runs(control(True)))
+    for measure, column in product(TITLES, COLUMNS):
+        assert (column in found[measure]) == (column in said[measure])
+        if column in found[measure]:
             assert numbers(found[measure][column]) == pytest.approx(numbers(said[measure][column]))
 
 
@@ -51,10 +53,11 @@ def test_the_ablations_are_those_of_the_runs(runs):
     assert table == "\n".join(markdown(found)) + "\n"
 
 
-def test_the_readme_says_what_they_gain():
-    said, readme = json.loads((DOCS / "evolve.json").read_text()), (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("report", ["evolve.json", "clean.json"])
+def test_the_readme_says_what_they_gain(report):
+    said, readme = json.loads((DOCS / report).read_text()), (ROOT / "README.md").read_text()
     for measure in TITLES:
-        for column in ("gain", "control", "difference"):
+        for column in COLUMNS.keys() & said[measure].keys():
             value, low, high = numbers(said[measure][column])
             text = f"{value:+.1f} [{low:.1f}, {high:.1f}]"
             assert text in readme, f"{measure}, {column}: {text}"

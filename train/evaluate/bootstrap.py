@@ -68,7 +68,7 @@ def _shares(outcomes: Outcomes, measure: str) -> dict[str, Float[np.ndarray, "1+
     found = [s for s in statistics(outcomes, measure) if s.counts.any()]
     clusters = int(outcomes.clusters.max()) + 1
     counted = np.zeros((2, clusters, len(found)), np.float32)
-    has = np.stack([s.has & s.counts for s in found], axis=1)
+    has = np.stack([s.has for s in found], axis=1)
     counts = np.stack([s.counts for s in found], axis=1)
     np.add.at(counted[0], outcomes.clusters, has)
     np.add.at(counted[1], outcomes.clusters, counts)

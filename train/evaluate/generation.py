@@ -74,8 +74,8 @@ def judge_pictures(
     for k, several in enumerate(pictures):
         for n, (prompt, seen) in enumerate(zip(prompts, detect(several), strict=True)):
             right[k, n], clear[k, n] = prompt.met(seen), seen.unclear == 0
-    best = {BEST: (right.max(0), clear.max(0))} if len(pictures) > 1 else {}
-    measures = {DRAWN: (right[0], clear[0])} | best
+    best = {BEST: (right.max(0, keepdims=True), clear.max(0, keepdims=True))}
+    measures = {DRAWN: (right[:1], clear[:1])} | (best if len(pictures) > 1 else {})
     return Outcomes(
         seed=seed,
         clusters=np.arange(len(prompts)),

@@ -19,15 +19,15 @@ class Outcomes:
       clusters: number of the picture (or prompt) that an item belongs to, from 0 on. Items of one
         cluster are not independent.
       labels: groups of items whose scores are told apart: label -> its value for every item.
-      right: measure -> which items came out right.
-      clear: measure -> for which items there was an output that can be judged at all.
+      right: measure -> which outputs came out right; a measure may have several for each item.
+      clear: measure -> which outputs can be judged at all.
     """
 
     seed: int
     clusters: Int[np.ndarray, " N"]
     labels: Mapping[str, tuple[str, ...]]
-    right: Mapping[str, Bool[np.ndarray, " N"]]
-    clear: Mapping[str, Bool[np.ndarray, " N"]]
+    right: Mapping[str, Bool[np.ndarray, "outputs N"]]
+    clear: Mapping[str, Bool[np.ndarray, "outputs N"]]
 
     def same_items(self, other: Outcomes) -> bool:
         """Whether the items are the same, so that outcomes can be compared one by one."""
@@ -35,11 +35,11 @@ class Outcomes:
 
 
 class Statistic(NamedTuple):
-    """A share: how many of the counted items have a property."""
+    """A share: how many outputs of each item have a property, of how many that count."""
 
     name: str
-    has: Bool[np.ndarray, " N"]
-    counts: Bool[np.ndarray, " N"]
+    has: Int[np.ndarray, " N"]
+    counts: Int[np.ndarray, " N"]
 
 
 ALL, CLEAR, OF_CLEAR = "all", "parsable", "right if parsable"
@@ -48,18 +48,20 @@ ALL, CLEAR, OF_CLEAR = "all", "parsable", "right if parsable"
 def statistics(outcomes: Outcomes, measure: str) -> Iterator[Statistic]:
     """The score, the share of parsable outputs, the score of these alone, that of each group."""
     right, clear = outcomes.right[measure], outcomes.clear[measure]
+    counted = lambda name, has, counts: Statistic(name, (has & counts).sum(0), counts.sum(0))
     everything = np.ones_like(right)
-    yield Statistic(ALL, right, everything)
-    yield Statistic(CLEAR, clear, everything)
-    yield Statistic(OF_CLEAR, right, clear)
+    yield counted(ALL, right, everything)
+    yield counted(CLEAR, clear, everything)
+    yield counted(OF_CLEAR, right, clear)
     for label, values in outcomes.labels.items():
         for value in sorted(set(values)):
-            yield Statistic(f"{label}: {value}", right, np.array(values) == value)
+            yield counted(f"{label}: {value}", right, everything & (np.array(values) == value))
 
 
 def to_json(outcomes: Outcomes) -> dict[str, Any]:
-    """Everything in it as JSON; yes and no of all items are strings of 1 and 0."""
-    bits = lambda table: {name: "".join(map(str, x.astype(int))) for name, x in table.items()}
+    """Everything in it as JSON; yes and no of an output of all items are a string of 1 and 0."""
+    text = lambda row: "".join(map(str, row.astype(int)))
+    bits = lambda table: {name: list(map(text, rows)) for name, rows in table.items()}
     return {
         "seed": outcomes.seed,
         "clusters": outcomes.clusters.tolist(),
@@ -71,7 +73,8 @@ def to_json(outcomes: Outcomes) -> dict[str, Any]:
 
 def from_json(document: Mapping[str, Any]) -> Outcomes:
     """What `to_json` was given."""
-    bits = lambda table: {name: np.array(list(x)) == "1" for name, x in table.items()}
+    array = lambda rows: np.array(list(map(list, rows))) == "1"
+    bits = lambda table: {name: array(rows) for name, rows in table.items()}
     return Outcomes(
         seed=document["seed"],
         clusters=np.array(document["clusters"]),

@@ -22,7 +22,7 @@ from asg_jax.train.evaluate.understanding import ENSEMBLE, GREEDY, SAMPLED, VOTE
 
 MEASURES = {
     GREEDY: "greedy answer",
-    SAMPLED: "one answer at T = 1",
+    SAMPLED: "answers at T = 1",
     ENSEMBLE: "vote of the framings",
     VOTE: "vote of answers at T = 1",
     DRAWN: "one picture",

@@ -17,7 +17,8 @@ class EvalSettings:
       seed: of the scenes, questions and prompts, of everything sampled, and of the resamples.
       questions: how many; a multiple of `per_picture`.
       per_picture: questions about one picture, at most 6.
-      votes: T = 1 answers to each question that vote, for the headroom.
+      votes: answers at T = 1 to each question: all of them are scored, and what most of them say
+        shows the headroom.
       pictures_per_batch: pictures whose questions are answered together.
       prompts: pictures that are asked for.
       best_of: pictures of a prompt of which the best counts, for the headroom.

@@ -23,9 +23,9 @@ from asg_jax.train.evaluate.outcomes import Outcomes
 from asg_jax.train.evaluate.questions import STREAM, Item, QuestionSet, question_set
 from asg_jax.train.evaluate.settings import EvalSettings
 
-# Measures: the greedy answer to the plain question, one at T = 1, the most frequent greedy one
-# over all framings, the most frequent of several at T = 1. The last two show what a model could
-# gain by agreeing with itself.
+# Measures: the greedy answer to the plain question, several at T = 1, the most frequent greedy one
+# over all framings, the most frequent of those at T = 1. The last two show what a model could gain
+# by agreeing with itself.
 GREEDY, SAMPLED, ENSEMBLE, VOTE = "greedy", "sampled", "ensemble", "vote"
 
 
@@ -59,12 +59,10 @@ def judge_understanding(
       model: backbone and processor; its own parameters are not used.
       params: of the solver.
       settings: of the evaluation.
-      headroom: measure framings and votes as well; greedy and sampled answers are the same
-        without them.
+      headroom: measure framings and votes as well; the other measures are the same without.
     """
     asked = question_set(settings.seed, settings.questions, settings.per_picture)
-    votes = settings.votes if headroom else 1
-    answers = answer_all(model, params, asked, settings, votes, headroom)
+    answers = answer_all(model, params, asked, settings, headroom)
     return judge_answers(asked.items, answers, settings.seed)
 
 
@@ -78,6 +76,10 @@ def judge_answers(items: Sequence[Item], answers: Sequence[Answers], seed: int) 
     """
     spoken = [_measures(given) for given in answers]
     pairs = list(zip(items, spoken, strict=True))
+    outputs = lambda verdict: {
+        m: np.array([[verdict(x, item) for x in said[m]] for item, said in pairs]).T
+        for m in spoken[0]
+    }
     return Outcomes(
         seed=seed,
         clusters=np.array([item.picture for item in items]),
@@ -86,23 +88,18 @@ def judge_answers(items: Sequence[Item], answers: Sequence[Answers], seed: int) 
             "wording": tuple("unseen" if item.unseen else "seen" for item in items),
             "combination": tuple("held out" if item.held_out else "trained" for item in items),
         },
-        right={m: np.array([said[m] == item.truth for item, said in pairs]) for m in spoken[0]},
-        clear={
-            m: np.array([said[m] in item.question.options for item, said in pairs])
-            for m in spoken[0]
-        },
+        right=outputs(lambda answer, item: answer == item.truth),
+        clear=outputs(lambda answer, item: answer in item.question.options),
     )
 
 
-def _measures(given: Answers) -> dict[str, str]:
-    """The normalised answer that counts for every measure."""
+def _measures(given: Answers) -> dict[str, list[str]]:
+    """The normalised answers that count for every measure."""
     samples, framings = (list(map(normalize_answer, texts)) for texts in given)
-    measures = {GREEDY: framings[0], SAMPLED: samples[0]}
-    if len(framings) > 1:
-        measures[ENSEMBLE] = most_frequent(framings)
-    if len(samples) > 1:
-        measures[VOTE] = most_frequent(samples)
-    return measures
+    measures = {GREEDY: framings[:1], SAMPLED: samples}
+    if len(framings) == 1:
+        return measures
+    return measures | {ENSEMBLE: [most_frequent(framings)], VOTE: [most_frequent(samples)]}
 
 
 def most_frequent(answers: Sequence[str]) -> str:
@@ -115,7 +112,6 @@ def answer_all(
     params: Params,
     asked: QuestionSet,
     settings: EvalSettings,
-    votes: int,
     framed: bool,
 ) -> list[Answers]:
     """The answers to every question of a set; one prefix of a picture serves all its texts.
@@ -124,10 +120,10 @@ def answer_all(
       model: backbone and processor.
       params: of the solver.
       asked: the questions.
-      settings: seed and batch size.
-      votes: answers at T = 1 to each question.
+      settings: seed, batch size and answers at T = 1 to each question.
       framed: put each question in all its framings; else in the canonical one only.
     """
+    votes = settings.votes
     framings = [SCENES.frame(str(item.question)) for item in asked.items]
     texts = [[forms[0]] * votes + (forms if framed else forms[:1]) for forms in framings]
     batch = _batch(model.processor, asked, texts, settings.seed)

@@ -57,7 +57,8 @@ def test_two_models_are_compared(folders, tmp_path, capsys) -> None:
     for name in (a, b):
         scores = Scores.from_json(report["scores"][name])
         assert json.loads(json.dumps(summary(scores))) == report["tables"][name]
-        assert len(scores.parts["understanding"].right["vote"]) == 32
+        right = scores.parts["understanding"].right
+        assert right["vote"].shape == (1, 32) and right["sampled"].shape == (2, 32)
     greedy = report["tables"]["difference"]["understanding"]["greedy"]
     assert len(greedy["all"]) == 3 and {f"kind: {kind}" for kind in KINDS} <= set(greedy)
     assert set(report["headroom"][a]) == {

@@ -10,10 +10,10 @@ RNG = np.random.default_rng(3)
 
 
 def outcomes(right, seed=0, clusters=None, clear=None, groups=None) -> Outcomes:
-    right = np.asarray(right, bool)
-    clusters = np.arange(len(right)) if clusters is None else clusters
-    labels = {"kind": tuple(groups or ["a"] * len(right))}
-    clear = np.ones_like(right) if clear is None else clear
+    right = np.atleast_2d(np.asarray(right, bool))
+    clusters = np.arange(right.shape[1]) if clusters is None else clusters
+    labels = {"kind": tuple(groups or ["a"] * right.shape[1])}
+    clear = np.ones_like(right) if clear is None else np.atleast_2d(clear)
     return Outcomes(seed, clusters, labels, {"m": right}, {"m": clear})
 
 
@@ -71,6 +71,18 @@ def test_groups_and_parsable_outputs_have_scores_of_their_own() -> None:
     assert values == pytest.approx(expected)
     found = score(own)
     assert 0 <= found.low <= found.value <= found.high <= 100
+
+
+def test_several_outputs_of_an_item_count_alike_and_narrow_the_interval() -> None:
+    right = np.array([[1, 0, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1]], bool)
+    clear = np.array([[1, 1, 1, 0], [1, 0, 1, 1], [1, 1, 1, 1]], bool)
+    own = outcomes(right, clear=clear, groups="aabb")
+    values = {name: found.value for name, found in contrast([Term(1.0, own, "m")]).items()}
+    expected = {ALL: 700 / 12, CLEAR: 1000 / 12, OF_CLEAR: 70, "kind: a": 400 / 6, "kind: b": 50}
+    assert values == pytest.approx(expected)
+    many = RNG.random((7, 900)) < 0.5
+    one, all_of_them = score(outcomes(many[:1])), score(outcomes(many))
+    assert all_of_them.high - all_of_them.low < 0.45 * (one.high - one.low)
 
 
 def test_what_counts_nothing_has_no_statistic() -> None:

@@ -61,7 +61,7 @@ def test_the_best_of_several_is_right_if_any_is(prompts, true) -> None:
     second = np.where(half[:, None, None, None], true, wrong)
     outcomes = judge_pictures(prompts, np.stack([wrong, second, wrong]), SEED)
     assert not outcomes.right[DRAWN].any()
-    np.testing.assert_array_equal(outcomes.right[BEST], half)
+    np.testing.assert_array_equal(outcomes.right[BEST], half[None])
 
 
 ALL = np.array([(n, k) for k in range(2) for n in range(10)])
@@ -117,5 +117,5 @@ def test_the_judge_measures_headroom_on_request_only(model) -> None:
     assert nothing is None and best is not None
     assert (len(many.clusters), len(best.clusters)) == (10, 5)
     np.testing.assert_array_equal(few.clear[DRAWN], many.clear[DRAWN])
-    np.testing.assert_array_equal(best.clear[DRAWN], many.clear[DRAWN][:5])
+    np.testing.assert_array_equal(best.clear[DRAWN], many.clear[DRAWN][:, :5])
     assert (best.clear[BEST] >= best.clear[DRAWN]).all()

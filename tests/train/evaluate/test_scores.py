@@ -39,7 +39,7 @@ SETTINGS = EvalSettings(
 
 def made(rate: float, seed: int = 0, items: int = 400) -> Scores:
     """Scores of a model that is right about a share of the items, always the first ones."""
-    right = np.arange(items) < round(rate * items)
+    right = np.arange(items)[None] < round(rate * items)
     labels = {"kind": tuple("ab"[n % 2] for n in range(items))}
     part = Outcomes(seed, np.arange(items) // 2, labels, {"m": right}, {"m": right | True})
     return Scores({"part": part})

@@ -79,8 +79,9 @@ def test_votes_go_to_the_most_frequent_and_then_to_the_first(items) -> None:
     item = replace(items[0], truth="yes")
     (given,) = [Answers(["no", "Yes", "yes."], ["no", "no", "yes", "yes", "", "", ""])]
     outcomes = judge_answers([item], [given], SEED)
-    right = {measure: bool(values[0]) for measure, values in outcomes.right.items()}
-    assert right == {GREEDY: False, SAMPLED: False, ENSEMBLE: False, VOTE: True}
+    right = {measure: values[:, 0].tolist() for measure, values in outcomes.right.items()}
+    wrong, samples = [False], [False, True, True]
+    assert right == {GREEDY: wrong, SAMPLED: samples, ENSEMBLE: wrong, VOTE: [True]}
 
 
 def test_labels_are_those_of_the_items(items) -> None:
@@ -99,20 +100,20 @@ def asked():
 
 @pytest.fixture(scope="module")
 def answers(model, asked):
-    return answer_all(model, Params(model.base), asked, SETTINGS, SETTINGS.votes, True)
+    return answer_all(model, Params(model.base), asked, SETTINGS, True)
 
 
 def test_answers_do_not_depend_on_their_batch(model, asked, answers) -> None:
     """Ten pictures leave padding in batches of 4, and other padding in batches of 3."""
     threes = replace(SETTINGS, pictures_per_batch=3)
-    assert answer_all(model, Params(model.base), asked, threes, SETTINGS.votes, True) == answers
+    assert answer_all(model, Params(model.base), asked, threes, True) == answers
     assert len({tuple(given.framings) for given in answers}) == len(answers)  # they do differ
     assert all(len(set(given.samples)) > 1 for given in answers)
 
 
 def test_without_headroom_the_other_answers_are_the_same(model, asked, answers) -> None:
-    few = answer_all(model, Params(model.base), asked, SETTINGS, 1, False)
-    assert few == [Answers(given.samples[:1], given.framings[:1]) for given in answers]
+    few = answer_all(model, Params(model.base), asked, SETTINGS, False)
+    assert few == [Answers(given.samples, given.framings[:1]) for given in answers]
 
 
 def test_the_answer_to_an_item_is_that_to_its_own_picture_and_question(

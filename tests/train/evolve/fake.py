@@ -162,8 +162,8 @@ def fake_scores(share: float, questions: int, prompts: int) -> Scores:
     of = lambda values, count: tuple(values[n % len(values)] for n in range(count))
 
     def outcomes(count: int, labels: dict, measures: tuple[str, ...]) -> Outcomes:
-        right = {name: draw(count, n) for n, name in enumerate(measures)}
-        clear = {name: np.ones(count, bool) for name in measures}
+        right = {name: draw(count, n)[None] for n, name in enumerate(measures)}
+        clear = {name: np.ones((1, count), bool) for name in measures}
         named = {label: of(values, count) for label, values in labels.items()}
         return Outcomes(0, np.arange(count), named, right, clear)
 
