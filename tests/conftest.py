@@ -6,6 +6,7 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,6 +50,10 @@ set_environment()  # JAX reads these variables once, at its first import
 from jaxtyping import install_import_hook  # noqa: E402  (may import jax, so it comes after)
 
 install_import_hook(CHECKED_PACKAGES, "beartype.beartype")
+
+# A first example compiles, and a busy machine is slow at any.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 def is_installed() -> bool:

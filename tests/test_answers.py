@@ -19,7 +19,7 @@ from asg_jax.answers import (
 )
 from asg_jax.prompts import ENGLISH
 
-few = settings(max_examples=50, deadline=None)
+few = settings(max_examples=50)
 GOOD = "How many red cubes are on the table?"
 
 

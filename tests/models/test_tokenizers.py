@@ -78,7 +78,7 @@ def test_ids_beyond_the_vocabulary_decode(tokenizer):
     assert tokenizer.decode([*tokenizer.encode("a"), 5000]) in ("a", "a\ufffd")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text())
 def test_any_text_is_its_bytes(text):
     tokenizer = ByteTokenizer(SPECIALS)
@@ -86,7 +86,7 @@ def test_any_text_is_its_bytes(text):
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.integers(-5, 300)))
 def test_any_ids_decode(ids):
     known = [n for n in ids if 256 <= n < 260]

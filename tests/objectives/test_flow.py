@@ -20,7 +20,7 @@ from asg_jax.objectives.policy import group_advantages
 from asg_jax.ops.flow import flow_sde_step
 
 B, G, L, C, S = 2, 3, 4, 2, 3
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=25)
 advantage = arrays(np.float32, (B, G), elements=st.floats(-3, 3, width=16))
 masks = arrays(bool, (B, G))
 

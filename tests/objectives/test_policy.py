@@ -20,7 +20,7 @@ from asg_jax.objectives.policy import (
 )
 
 B, G, T = 2, 3, 4
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=25)
 numbers = lambda shape, low, high: arrays(
     np.float32, shape, elements=st.floats(low, high, width=16)
 )

@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 
 from asg_jax.ops.bits import bit_entropy, bit_kl, bit_log_probs
 
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=25)
 logits = arrays(np.float32, (3, 2), elements=st.floats(-30, 30, width=32))
 odds = lambda share: jnp.log(jnp.array([1 - share, share]))
 

@@ -38,7 +38,7 @@ logits = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     logits,
     st.floats(0, 3, width=32, allow_subnormal=False),

@@ -89,7 +89,7 @@ def shapes(hlo, operation=""):
 # Values and gradients
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 1000),
     batch=st.sampled_from([(), (1,), (3,), (2, 2)]),
@@ -127,7 +127,7 @@ def test_policy_and_reference_may_share_the_unembedding():
     assert_close(jax.grad(shared)(unembedding), expected[2])
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(time=st.integers(1, 6), padding=st.integers(1, 7), block=st.none() | st.integers(1, 5))
 def test_padding_changes_nothing(time, padding, block):
     hidden, unembedding, ids, _, weights = example(1, (2,), time + padding, 4, 11)

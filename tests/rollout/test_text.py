@@ -269,7 +269,7 @@ def test_decode_has_no_effects(tiny, prefix, texts, keys):
     assert not program(tiny, prefix, texts, keys, SAMPLER).effects
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 4), st.integers(0, 3))
 def test_join_puts_the_sampled_tokens_after_the_text(text, new):
     ids, answer = np.arange(1, 5, dtype=np.int32), np.arange(11, 14, dtype=np.int32)

@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 
 from asg_jax.signals.difficulty import empty_window, ste_difficulty, token_entropy, window_size
 
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=25)
 entropies = arrays(np.float32, (2, 3), elements=st.floats(0.0, 12.0, width=32))
 masks = arrays(bool, (2, 3))
 rank = jax.jit(ste_difficulty)

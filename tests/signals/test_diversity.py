@@ -12,7 +12,7 @@ from asg_jax.signals.cycle import embedding
 from asg_jax.signals.diversity import leave_one_out_diversity, pairwise_distances
 
 L = 5
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=25)
 features = arrays(np.float32, (L, 4), elements=st.floats(-1, 1, width=16))
 diversity = jax.jit(leave_one_out_diversity)
 

@@ -15,7 +15,7 @@ from asg_jax.signals.fidelity import (
     spec_quality,
 )
 
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=25)
 
 
 @few

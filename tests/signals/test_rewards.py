@@ -18,7 +18,7 @@ from asg_jax.signals.rewards import (
 from asg_jax.signals.vote import vote
 
 N = 7
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=25)
 ballots = arrays(np.int32, N, elements=st.integers(0, 3))
 flags = arrays(bool, N)
 counts = arrays(np.int32, N, elements=st.integers(0, 40))

@@ -16,7 +16,7 @@ from asg_jax.signals.vote import (
 )
 
 N = 7
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=25)
 ballots = arrays(np.int32, N, elements=st.integers(0, 4))
 present = arrays(bool, N)
 ballot = jax.jit(vote)

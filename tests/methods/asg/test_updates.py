@@ -93,7 +93,7 @@ def test_the_gradient_is_clipped() -> None:
     assert size(wide) == pytest.approx(float(wide.metrics["gradient"]), rel=1e-4)
 
 
-@examples(max_examples=20, deadline=None)
+@examples(max_examples=20)
 @given(st.lists(st.booleans(), min_size=6, max_size=6), st.integers(0, 99))
 def test_dealing_permutes_what_counts(kept: list[bool], seed: int) -> None:
     rewards, mask = jnp.arange(6.0).reshape(2, 3), jnp.array(kept).reshape(2, 3)

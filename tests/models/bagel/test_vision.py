@@ -56,7 +56,7 @@ def test_bfloat16_stays_close_to_float32(bagel, image):
     assert 1e-4 < error.max() < 0.02 * jnp.abs(full).max()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, SIDE), st.integers(1, SIDE), st.booleans())
 def test_positions(height, width, interpolate):
     """Row-major on the grid of the table: anchored at the top left, or spread over all of it."""

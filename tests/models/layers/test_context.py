@@ -65,7 +65,7 @@ def lengths(largest):
     return st.lists(st.integers(0, largest), min_size=BATCH, max_size=BATCH)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     prompts=lengths(PROMPT),
     suffixes=st.lists(lengths(SUFFIX), min_size=SAMPLES, max_size=SAMPLES),

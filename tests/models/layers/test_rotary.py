@@ -24,7 +24,7 @@ def normal(*shape):
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(first=st.integers(0, 200), second=st.integers(0, 200), shift=st.integers(0, 200))
 def test_products_depend_on_the_distance_alone(first, second, shift):
     q, k = normal(2, WIDTH)

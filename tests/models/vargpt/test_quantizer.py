@@ -48,7 +48,7 @@ def features(seed, grid, channels=6):
     return jnp.asarray(values, jnp.float32)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.integers(0, 1000))
 def test_bits_depend_on_the_bits_before_alone(seed):
     """The inputs of a scale are those that the coarser bits give; scales add up to the sum."""
