@@ -79,8 +79,8 @@ def test_ids_beyond_the_vocabulary_decode(tokenizer):
 
 
 @settings(max_examples=200)
-@given(st.text())
-def test_any_text_is_its_bytes(text):
+@given(st.text().filter(lambda text: not any(special in text for special in SPECIALS)))
+def test_any_other_text_is_its_bytes(text):
     tokenizer = ByteTokenizer(SPECIALS)
     assert tokenizer.encode(text) == list(text.encode())
     assert tokenizer.decode(tokenizer.encode(text)) == text
