@@ -79,11 +79,16 @@ def test_ids_beyond_the_vocabulary_decode(tokenizer):
 
 
 @settings(max_examples=200)
-@given(st.text().filter(lambda text: not any(special in text for special in SPECIALS)))
-def test_any_other_text_is_its_bytes(text):
+@given(st.lists(st.text() | st.sampled_from(sorted(SPECIALS))).map("".join))
+def test_any_text_comes_back(text):
     tokenizer = ByteTokenizer(SPECIALS)
-    assert tokenizer.encode(text) == list(text.encode())
     assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@settings(max_examples=200)
+@given(st.text().filter(lambda text: not any(special in text for special in SPECIALS)))
+def test_text_without_special_tokens_is_its_bytes(text):
+    assert ByteTokenizer(SPECIALS).encode(text) == list(text.encode())
 
 
 @settings(max_examples=200)
