@@ -11,5 +11,13 @@ from asg_jax.configs import bagel_tiny_pretrain
 def get_config() -> ConfigDict:
     """The settings of the run."""
     config = bagel_tiny_pretrain.get_config()
-    config.update(size="vargpt-tiny", draws=2, prompt_length=48, autoencoder_steps=2_400, kl=0.1)
+    config.update(
+        size="vargpt-tiny",
+        draws=2,
+        prompt_length=48,
+        autoencoder_steps=2_400,
+        autoencoder_rate=8e-3,
+        kl=0.1,
+        steps=2_500,
+    )
     return config

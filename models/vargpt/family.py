@@ -34,7 +34,7 @@ from asg_jax.models.vargpt.vision import VisionConfig
 
 _FULL = VargptConfig()
 HEADERS = ("user", "assistant")  # words of the chat format
-# Learns rendered scenes of 32 x 32 pixels: 21 tokens of 32 bits on three scales.
+# Learns rendered scenes of 32 x 32 pixels: 4 vision tokens, 37 drawn ones of 8 bits on four scales.
 _TINY = VargptConfig(
     language=replace(
         _FULL.language,
@@ -45,16 +45,17 @@ _TINY = VargptConfig(
         kv_heads=4,
         head_width=32,
         inner=320,
-        theta=10.0,  # with 1e4, the columns of a picture would hardly differ
+        theta=1e4,
         sections=(4, 6, 6),
     ),
-    vision=VisionConfig(width=128, layers=2, heads=4, inner=256, patch=4, frames=1),
-    decoder=DecoderConfig(width=128, layers=4, heads=4, inner=320, text_rows=64, levels=3, chunk=2),
-    vae=VAEConfig(channels=16, multipliers=(1, 2, 2, 2), blocks=1, bits=32, groups=4),
+    vision=VisionConfig(width=128, layers=2, heads=4, inner=256, patch=8, frames=1),
+    decoder=DecoderConfig(width=128, layers=4, heads=4, inner=320, text_rows=64, levels=4, chunk=2),
+    vae=VAEConfig(channels=8, multipliers=(1, 2, 4, 8), blocks=1, bits=8, groups=4),
     tokens=SpecialTokens(*range(80, 89)),
     pixels=Pixels(32 * 32, 32 * 32),
-    templates=(((1, 1), (2, 2), (4, 4), (16, 16)),),  # the last one spreads the 2-D positions
-    scales=3,
+    # The last one spreads the 2-D positions.
+    templates=(((1, 1), (2, 2), (4, 4), (4, 4), (16, 16)),),
+    scales=4,
     system="",
 )
 SMALL = {"vargpt-tiny": _TINY}

@@ -93,6 +93,21 @@ def quantize(
     return jnp.concatenate(found, axis=-2)
 
 
+def residuals(
+    latents: Float[Array, "*batch H W C"], bits: Int[Array, "*batch L C"], schedule: Schedule
+) -> tuple[Float[Array, "*batch L C"], Float[Array, "*batch H W C"]]:
+    """What the coarser scales leave of the latents for each bit, and the sum of all scales.
+
+    Gradients reach the latents alone; the sign of a residual is its bit (`quantize`).
+    """
+    total, found = jnp.zeros_like(latents), []
+    for scale, grid in enumerate(schedule.grids):
+        left = shrink(latents - total, grid)
+        found.append(left.reshape(*left.shape[:-3], -1, left.shape[-1]))
+        total = grow(total, bits[..., schedule.part(scale), :], grid)
+    return jnp.concatenate(found, axis=-2), total
+
+
 def dequantize(
     bits: Int[Array, "*batch L C"], schedule: Schedule
 ) -> tuple[Float[Array, "*batch inputs C"], Float[Array, "*batch H W C"]]:

@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from asg_jax.models.layers.autoencoder import Decoder, Encoder
-from asg_jax.models.vargpt.quantizer import dequantize, quantize
+from asg_jax.models.vargpt.quantizer import quantize, residuals
 from asg_jax.models.vargpt.scales import Schedule
 
 
@@ -56,22 +56,30 @@ class VAE(nnx.Module):
     def loss(
         self, x: Float[Array, "B H W 3"], schedule: Schedule, weight: float
     ) -> Float[Array, ""]:
-        """What teaches the autoencoder: error of the picture, and use of the bits.
+        """What teaches the autoencoder: error of the picture, and bits that are clear and even.
 
         Absolute and squared error of pictures in [-1, 1] that went through the bits, gradients
-        straight through; plus `weight` times the distance of the features from their codes and
+        straight through; plus `weight` times the distance of the features from their codes, the
+        entropy of every bit given its picture, without which pixel noise decides many of them, and
         what each bit lacks of being 1 half of the time, in nats. (arXiv 2406.07548, section 3.)
         """
         features = self.encoder(x)
-        total = dequantize(quantize(features, schedule), schedule)[1]
+        left, total = residuals(features, quantize(features, schedule), schedule)
         through = features + jax.lax.stop_gradient(total - features)
         error = self.decoder(through) - x
-        distance = jnp.mean((features - jax.lax.stop_gradient(total)) ** 2)
-        return jnp.mean(jnp.abs(error) + 2 * error**2) + weight * (distance + _unevenness(features))
+        distance = jnp.mean((features - total) ** 2)
+        unclear = _entropy(_share(left)).mean()
+        uneven = math.log(2) - _entropy(_share(features).mean((0, 1, 2))).mean()
+        return jnp.mean(jnp.abs(error) + 2 * error**2) + weight * (
+            2 * distance + unclear / 2 + uneven
+        )
 
 
-def _unevenness(features: Float[Array, "B h w C"]) -> Float[Array, ""]:
-    """ln 2 minus the entropy of a bit's mean, averaged over the bits."""
-    share = jax.nn.sigmoid(4 * math.sqrt(features.shape[-1]) * features).mean((0, 1, 2))
-    entropy = -(share * jnp.log(share + 1e-6) + (1 - share) * jnp.log(1 - share + 1e-6))
-    return jnp.log(2.0) - entropy.mean()
+def _share(residuals: Float[Array, "*batch C"]) -> Float[Array, "*batch C"]:
+    """Softened bits: the probability of 1."""
+    return jax.nn.sigmoid(4 * math.sqrt(residuals.shape[-1]) * residuals)
+
+
+def _entropy(share: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """Of bits, in nats."""
+    return -(share * jnp.log(share + 1e-6) + (1 - share) * jnp.log(1 - share + 1e-6))

@@ -48,20 +48,20 @@ def test_the_tiny_folder_is_small_and_reads_back(tiny):
 
 
 def test_the_tiny_model_draws_and_sees_scenes(tiny):
-    """Pictures of 32 x 32 pixels: 64 patches in, three scales of bits out."""
+    """Pictures of 32 x 32 pixels: 16 patches in, four scales of bits out."""
     backbone, processor = FAMILY.open(tiny, "float32")
     spec = backbone.spec
-    assert (spec.max_grid, spec.token_pixels, spec.steps) == ((4, 4), 8, 3)
+    assert (spec.max_grid, spec.token_pixels, spec.steps) == ((4, 4), 8, 4)
     view = jax.eval_shape(processor.view, jnp.zeros((2, 32, 32, 3)))
-    assert view.patches.shape == (2, 64, 48)
+    assert view.patches.shape == (2, 16, 192)
     params = Params(backbone.abstract_base("float32"))
     rows = jax.eval_shape(backbone.encode_image, params, view)
-    assert rows.shape == (2, 16, 128)
+    assert rows.shape == (2, 4, 128)
     request = processor.prompt([["a red circle"], []], "draw")
     made = jax.eval_shape(backbone.condition, params, request.prompts, jax.random.key(0))
     sampler, keys = Sampler((4, 4), guidance=2.0), jax.random.split(jax.random.key(0), (2, 3))
     state = jax.eval_shape(lambda c: backbone.start(params, c, keys, sampler), made)
-    assert state.trace.bits.shape == (2, 3, 21, 32)
+    assert state.trace.bits.shape == (2, 3, 37, 8)
 
 
 def test_the_autoencoder_loss_teaches_pictures_and_bits(tiny):

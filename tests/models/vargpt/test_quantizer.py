@@ -14,6 +14,7 @@ from asg_jax.models.vargpt.quantizer import (
     pooling,
     quantize,
     random_flips,
+    residuals,
 )
 from asg_jax.models.vargpt.scales import TEMPLATES, Schedule, schedule
 
@@ -46,6 +47,22 @@ def test_codes_are_unit_vectors_and_zero_is_bit_0():
 def features(seed, grid, channels=6):
     values = np.random.default_rng(seed).normal(size=(2, *grid, channels))
     return jnp.asarray(values, jnp.float32)
+
+
+def test_bits_are_the_signs_of_residuals_which_end_in_the_sum():
+    latents = features(0, SMALL.grid)
+    bits = quantize(latents, SMALL)
+    left, total = residuals(latents, bits, SMALL)
+    np.testing.assert_array_equal(left > 0, bits)
+    np.testing.assert_allclose(total, dequantize(bits, SMALL)[1], atol=1e-6)
+    np.testing.assert_allclose(
+        left[:, SMALL.part(3)].reshape(latents.shape)
+        - codes(bits[:, SMALL.part(3)]).reshape(latents.shape),
+        latents - total,
+        atol=1e-6,
+    )
+    slope = jax.grad(lambda x: residuals(x, bits, SMALL)[1].sum())(latents)
+    assert not slope.any()  # the sum follows the bits alone
 
 
 @settings(max_examples=5)
