@@ -12,6 +12,7 @@ from asg_jax.train.evolve.summary import TITLES
 from tests.conftest import ROOT
 
 DOCS = ROOT / "docs"
+REPORTS = ("evolve.json", "clean.json", "vargpt.json")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def numbers(statistic):
     return [statistic["value"], *statistic["ci95"]]
 
 
-@pytest.mark.parametrize("report", ["evolve.json", "clean.json"])
+@pytest.mark.parametrize("report", REPORTS)
 def test_the_gains_are_those_of_the_runs(runs, report):
     said = json.loads((DOCS / report).read_text())
     names = said["understanding"]["runs"]
@@ -53,7 +54,7 @@ def test_the_ablations_are_those_of_the_runs(runs):
     assert table == "\n".join(markdown(found)) + "\n"
 
 
-@pytest.mark.parametrize("report", ["evolve.json", "clean.json"])
+@pytest.mark.parametrize("report", REPORTS)
 def test_the_readme_says_what_they_gain(report):
     said, readme = json.loads((DOCS / report).read_text()), (ROOT / "README.md").read_text()
     for measure in TITLES:
