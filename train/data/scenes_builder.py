@@ -115,6 +115,13 @@ def prepare(config: str | SceneConfig, folder: str | Path | None = None) -> Scen
       config: 'images', 'labelled', or another; other contents need another name.
       folder: where data sets lie; None is TFDS's own place.
     """
+    try:
+        return _prepare(config, folder)
+    except OSError:  # another process made the same in the meantime; what else fails, fails again
+        return _prepare(config, folder)
+
+
+def _prepare(config: str | SceneConfig, folder: str | Path | None) -> Scenes:
     place = None if folder is None else str(folder)
     builder = Scenes(config=config, data_dir=place, file_format="array_record")
     builder.download_and_prepare()

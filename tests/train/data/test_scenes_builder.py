@@ -14,6 +14,7 @@ from asg_jax.train.data.scenes_builder import (
     IMAGES,
     LABELLED,
     STREAMS,
+    Scenes,
     SceneSource,
     prepare,
     read,
@@ -87,3 +88,26 @@ assert "tensorflow" not in sys.modules
     (there,) = tmp_path.rglob("*.array_record*")
     here = images.data_path / there.name
     assert there.read_bytes() == here.read_bytes()
+
+
+def test_two_processes_may_prepare_at_once(images, tmp_path, monkeypatch) -> None:
+    """The slower one finds the place taken, and takes what the other has made."""
+    slow = Scenes.download_and_prepare
+
+    def overtaken(builder):
+        monkeypatch.undo()
+        prepare(IMAGES_FEW, tmp_path)
+        slow(builder)
+        raise OSError("Directory not empty")
+
+    monkeypatch.setattr(Scenes, "download_and_prepare", overtaken)
+    assert len(read(prepare(IMAGES_FEW, tmp_path), "train")) == 60
+
+
+def test_what_fails_twice_is_told(tmp_path, monkeypatch) -> None:
+    def full(builder):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Scenes, "download_and_prepare", full)
+    with pytest.raises(OSError, match="No space"):
+        prepare(IMAGES_FEW, tmp_path)
