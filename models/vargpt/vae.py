@@ -60,8 +60,9 @@ class VAE(nnx.Module):
 
         Absolute and squared error of pictures in [-1, 1] that went through the bits, gradients
         straight through; plus `weight` times the distance of the features from their codes, the
-        entropy of every bit given its picture, without which pixel noise decides many of them, and
-        what each bit lacks of being 1 half of the time, in nats. (arXiv 2406.07548, section 3.)
+        entropy of every bit given its picture (it halves the share of bits that pixel noise
+        flips), and what each bit lacks of being 1 half of the time, in nats. (arXiv 2406.07548,
+        section 3.)
         """
         features = self.encoder(x)
         left, total = residuals(features, quantize(features, schedule), schedule)

@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,7 +93,7 @@ assert "tensorflow" not in sys.modules
 
 def test_two_processes_may_prepare_at_once(images, tmp_path, monkeypatch) -> None:
     """The slower one finds the place taken, and takes what the other has made."""
-    slow = Scenes.download_and_prepare
+    slow: Any = Scenes.download_and_prepare  # TFDS wraps it so that its type is lost
 
     def overtaken(builder):
         monkeypatch.undo()
