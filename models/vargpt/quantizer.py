@@ -71,41 +71,39 @@ def grow(
     return total + stretch(code, (height, width))
 
 
-def quantize(
+def residuals(
     latents: Float[Array, "*batch H W C"],
     schedule: Schedule,
     flips: Bool[Array, "*batch L C"] | None = None,
-) -> Int[Array, "*batch L C"]:
-    """Sign bits of every scale's residual, coarse to fine.
+) -> tuple[Float[Array, "*batch L C"], Float[Array, "*batch H W C"]]:
+    """What the coarser scales leave for every bit, and the sum of all scales.
 
     With flips the bits enter the sum flipped, and the later ones, unflipped themselves, correct
-    that (bitwise self-correction, Infinity, section 3.4).
-    """
-    total, found = jnp.zeros_like(latents), []
-    for scale, grid in enumerate(schedule.grids):
-        residual = shrink(latents - total, grid)
-        bits = (residual > 0).astype(jnp.int32)
-        found.append(bits.reshape(*bits.shape[:-3], -1, bits.shape[-1]))
-        used = found[-1]
-        if flips is not None:
-            used = used ^ flips[..., schedule.part(scale), :]
-        total = grow(total, used, grid)
-    return jnp.concatenate(found, axis=-2)
-
-
-def residuals(
-    latents: Float[Array, "*batch H W C"], bits: Int[Array, "*batch L C"], schedule: Schedule
-) -> tuple[Float[Array, "*batch L C"], Float[Array, "*batch H W C"]]:
-    """What the coarser scales leave of the latents for each bit, and the sum of all scales.
-
-    Gradients reach the latents alone; the sign of a residual is its bit (`quantize`).
+    that (bitwise self-correction, Infinity, section 3.4). No gradient passes through the bits.
     """
     total, found = jnp.zeros_like(latents), []
     for scale, grid in enumerate(schedule.grids):
         left = shrink(latents - total, grid)
         found.append(left.reshape(*left.shape[:-3], -1, left.shape[-1]))
-        total = grow(total, bits[..., schedule.part(scale), :], grid)
+        used = signs(found[-1])
+        if flips is not None:
+            used = used ^ flips[..., schedule.part(scale), :]
+        total = grow(total, used, grid)
     return jnp.concatenate(found, axis=-2), total
+
+
+def signs(residuals: Float[Array, "*batch C"]) -> Int[Array, "*batch C"]:
+    """Bits of residuals: 1 is positive; zero gives 0."""
+    return (residuals > 0).astype(jnp.int32)
+
+
+def quantize(
+    latents: Float[Array, "*batch H W C"],
+    schedule: Schedule,
+    flips: Bool[Array, "*batch L C"] | None = None,
+) -> Int[Array, "*batch L C"]:
+    """Sign bits of every scale's residual, coarse to fine; see `residuals`."""
+    return signs(residuals(latents, schedule, flips)[0])
 
 
 def dequantize(

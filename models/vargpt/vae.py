@@ -65,7 +65,7 @@ class VAE(nnx.Module):
         section 3.)
         """
         features = self.encoder(x)
-        left, total = residuals(features, quantize(features, schedule), schedule)
+        left, total = residuals(features, schedule)
         through = features + jax.lax.stop_gradient(total - features)
         error = self.decoder(through) - x
         distance = jnp.mean((features - total) ** 2)
@@ -76,9 +76,9 @@ class VAE(nnx.Module):
         )
 
 
-def _share(residuals: Float[Array, "*batch C"]) -> Float[Array, "*batch C"]:
-    """Softened bits: the probability of 1."""
-    return jax.nn.sigmoid(4 * math.sqrt(residuals.shape[-1]) * residuals)
+def _share(x: Float[Array, "*batch C"]) -> Float[Array, "*batch C"]:
+    """Softened signs: the probability of a bit to be 1."""
+    return jax.nn.sigmoid(4 * math.sqrt(x.shape[-1]) * x)
 
 
 def _entropy(share: Float[Array, "*batch"]) -> Float[Array, "*batch"]:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -45,12 +45,15 @@ logits = st.one_of(
     st.integers(0, VOCABULARY + 2),
     st.floats(0, 1, width=32, allow_subnormal=False),
 )
+@example(np.array([25.1875] + [25.125] * 11, np.float32), 0.09375, 0, 0.0)
 def test_truncate_equals_sorting(logits, temperature, top_k, top_p):
     kept, want, margin = by_sorting(logits, np.float32(temperature), top_k, top_p)
-    assume(margin > 1e-5)
+    # A compiler may divide by multiplying: scaled logits are the same up to their last digit.
+    digit = np.spacing(np.abs(logits).max() / max(np.float32(temperature), np.float32(1e-5)))
+    assume(margin > 1e-5 + digit)
     got = compiled(logits, np.float32(temperature), np.int32(top_k), np.float32(top_p))
     np.testing.assert_array_equal(np.isfinite(got), kept)
-    np.testing.assert_allclose(np.exp(got), want, atol=2e-6)
+    np.testing.assert_allclose(np.exp(got), want, atol=2e-6, rtol=2 * digit)
 
 
 def test_rows_have_their_own_settings():

@@ -52,7 +52,7 @@ def features(seed, grid, channels=6):
 def test_bits_are_the_signs_of_residuals_which_end_in_the_sum():
     latents = features(0, SMALL.grid)
     bits = quantize(latents, SMALL)
-    left, total = residuals(latents, bits, SMALL)
+    left, total = residuals(latents, SMALL)
     np.testing.assert_array_equal(left > 0, bits)
     np.testing.assert_allclose(total, dequantize(bits, SMALL)[1], atol=1e-6)
     np.testing.assert_allclose(
@@ -61,7 +61,7 @@ def test_bits_are_the_signs_of_residuals_which_end_in_the_sum():
         latents - total,
         atol=1e-6,
     )
-    slope = jax.grad(lambda x: residuals(x, bits, SMALL)[1].sum())(latents)
+    slope = jax.grad(lambda x: residuals(x, SMALL)[1].sum())(latents)
     assert not slope.any()  # the sum follows the bits alone
 
 
