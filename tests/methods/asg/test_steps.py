@@ -74,7 +74,7 @@ def test_the_judge_of_drawings_is_compared_with_the_frozen_one(cycle) -> None:
     for report in cycle[1][1::2]:
         live, frozen = (report.metrics[f"check/{who}_judge"] for who in ("live", "frozen"))
         assert 0 < live < 1 and 0 < frozen < 1
-        assert abs(live - frozen) > 1e-4 * frozen  # a random model finds any answer unlikely
+        assert abs(live - frozen) > 0.1 * frozen  # a random model finds any answer unlikely
 
 
 def test_understanding_moves_two_roles_and_generation_the_third(asg: Asg) -> None:
