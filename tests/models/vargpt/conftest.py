@@ -31,6 +31,12 @@ class Loaded(LoadedModel):
         """The scales of the square (sq) or the other (ns) picture of the golden files."""
         return self.backbone.config.schedule(grid(tag))
 
+    def pixels(self, tag: str) -> tuple[int, int]:
+        """Height and width of that picture."""
+        height, width = grid(tag)
+        size = self.backbone.spec.token_pixels
+        return height * size, width * size
+
     def prompt(self, ids: np.ndarray) -> Prompt:
         """Rows of plain text with equal indexes on all axes."""
         batch, length = ids.shape

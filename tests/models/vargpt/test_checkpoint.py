@@ -87,17 +87,18 @@ def test_adapters_cover_the_projections_of_the_language_model(full):
 
 def test_the_larger_generator_goes_through_peft_files(vargpt, tmp_path):
     """Decoder blocks are named by chunk; the rule of targets finds them and nothing else."""
-    base, name = vargpt.params.base, partial(checkpoint.official_module, vargpt.backbone.config)
+    base, config = vargpt.params.base, vargpt.backbone.config
+    name = partial(checkpoint.official_module, config)
     abstract = jax.eval_shape(lambda key: init(key, base, ROLES["drawing"]), jax.random.key(0))
     draw = lambda leaf: np.random.default_rng(leaf.size).random(leaf.shape, np.float32)
     adapter = jax.tree.map(draw, abstract)
     peft.save(tmp_path, adapter, name, "tiny VARGPT")
     held = {key[:-14] for key in load_file(tmp_path / peft.WEIGHTS_FILE)}  # .lora_A.weight
     assert "base_model.model.vargpt_gen.block_chunks.1.module.0.sa.mat_qkv" in held
-    modules = {key.rpartition(".")[0] for key in checkpoint.table(vargpt.backbone.config, base)}
+    modules = {key.rpartition(".")[0] for key in checkpoint.table(config, base)}
     targets = json.loads((tmp_path / peft.CONFIG_FILE).read_text())["target_modules"]
     chosen = {f"{peft.PREFIX}{module}" for module in modules if re.fullmatch(targets, module)}
-    assert chosen == held and len(held) == 7 * 2 + 7 * 4 + 4
+    assert chosen == held and len(held) == 7 * (config.language.layers + config.decoder.layers) + 4
     again = peft.load(tmp_path, base, name)
     assert {path: lora.scale for path, lora in again.items()} == {
         path: lora.scale for path, lora in adapter.items()
