@@ -72,12 +72,6 @@ def pytest_configure() -> None:
         )
 
 
-@pytest.fixture(scope="session")
-def golden_dir() -> Path:
-    """The folder of golden data."""
-    return golden_folder()
-
-
 @pytest.fixture(scope="module")
 def tpu_compiler():
     """Makes `jax.experimental.topologies` compile for TPUs that are not there.

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +16,15 @@ from asg_jax.models.bagel.adapters import ROLES
 from asg_jax.models.bagel.backbone import BagelBackbone
 from asg_jax.models.bagel.checkpoint import load
 from asg_jax.models.bagel.config import BagelConfig
+from tests import goldens
 
 KEY = jax.random.key(0)
 Model = tuple[BagelBackbone, PyTree]
 
 
 @pytest.fixture(scope="module")
-def model(golden_dir: Path) -> Model:
-    return load(golden_dir / "bagel" / "model", "float32")
+def model() -> Model:
+    return load(goldens.folder("bagel/model"), "float32")
 
 
 @pytest.fixture(scope="module")

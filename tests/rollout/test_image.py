@@ -16,7 +16,6 @@ from tests.rollout.conftest import equations, flows, jit, longer
 
 GRID = (2, 3)
 TRAINING = Sampler(GRID, steps=4, guidance=1.0, noise_level=0.7)
-BITS = Sampler((4, 4), guidance=1.0)
 GUIDED = Sampler(GRID, steps=4, guidance=4.0, interval=(0.4, 1.0))
 
 sample = jit(sample_images, static_argnums=(0, 4))
@@ -48,7 +47,8 @@ def keys():
 @pytest.fixture(scope="module")
 def sampler(tiny) -> Sampler:
     """Settings whose rollouts keep a trace."""
-    return TRAINING if tiny.backbone.spec.kind == "flow" else BITS
+    spec = tiny.backbone.spec
+    return TRAINING if spec.kind == "flow" else Sampler(spec.grids[0], guidance=1.0)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,6 @@ from tests.models.vargpt.golden import make_folder
 EXAMPLES, SAMPLES, TOKENS = 8, 2, 6
 SAMPLER = Sampler(grid=(2, 2), steps=3, guidance=4.0)
 NOISY = Sampler(grid=(2, 2), steps=3, guidance=1.0, noise_level=0.5)
-BITS = Sampler(grid=(4, 4), guidance=1.0)
 
 
 @pytest.fixture(scope="module", params=["bagel", "vargpt"])
@@ -85,10 +84,11 @@ def image_step(backbone, params, batch):
     """Pictures (those of a flow with guidance), and the log-probs of a stochastic rollout."""
     prompts, keys = encode(backbone, params, batch["request"]), batch["keys"]
     condition = backbone.condition(params, prompts, keys[0, 0])
-    sampler = SAMPLER if backbone.spec.kind == "flow" else BITS
+    kind, grids = backbone.spec.kind, backbone.spec.grids
+    sampler = SAMPLER if kind == "flow" else Sampler(grids[0], guidance=1.0)
     drawn = sample_images(backbone, params, condition, keys, sampler)
     target = backbone.preview(params, condition, drawn, sampler)
-    if backbone.spec.kind == "flow":
+    if kind == "flow":
         trace = sample_images(backbone, params, condition, keys, NOISY).trace
         assert isinstance(trace, FlowTrace)
         scored = jnp.moveaxis(trace_log_probs(backbone, params, condition, trace, NOISY), 0, -1)

@@ -15,25 +15,29 @@ from asg_jax.train.evolve.learned import ADAPTERS, open_roles
 from asg_jax.train.main import main
 from tests import goldens
 
-MODEL = str(goldens.folder("bagel/model"))
+
+@pytest.fixture(scope="module")
+def official() -> str:
+    """The folder of the golden model."""
+    return str(goldens.folder("bagel/model"))
 
 
 @pytest.fixture(scope="module")
-def learned():
+def learned(official):
     """Random adapters of three roles."""
-    model = open_model(MODEL)
+    model = open_model(official)
     roles = jax.eval_shape(lambda: init_roles(jax.random.key(0), model.base, model.family.roles))
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), roles)
 
 
 @pytest.fixture(scope="module")
-def run(learned, tmp_path_factory) -> str:
+def run(official, learned, tmp_path_factory) -> str:
     """A folder as a run on the golden model leaves it."""
-    folder, model = tmp_path_factory.mktemp("run"), open_model(MODEL)
-    (folder / "config.json").write_text(json.dumps({"model": MODEL}))
+    folder, model = tmp_path_factory.mktemp("run"), open_model(official)
+    (folder / "config.json").write_text(json.dumps({"model": official}))
     for role, adapter in learned.items():
-        peft.save(folder / ADAPTERS / role, adapter, model.official_module, MODEL)
+        peft.save(folder / ADAPTERS / role, adapter, model.official_module, official)
     return str(folder)
 
 
@@ -43,16 +47,16 @@ def test_each_role_has_its_own_adapter(run, learned) -> None:
     jax.tree.map(np.testing.assert_array_equal, adapters, dict(learned))
 
 
-def test_the_roles_of_a_model_are_the_model_itself() -> None:
-    _, roles = open_roles(MODEL)
+def test_the_roles_of_a_model_are_the_model_itself(official) -> None:
+    _, roles = open_roles(official)
     assert roles.keys() == {"proposer", "solver", "generator"}
     assert all(params.adapter is None for params in roles.values())
 
 
-def test_commands_use_the_role_that_their_task_is(run, tmp_path, capsys) -> None:
+def test_commands_use_the_role_that_their_task_is(official, run, tmp_path, capsys) -> None:
     words = ["--steps=2", "--count=1", "--height=32", "--width=32"]
     drawn, said = [], []
-    for name in (MODEL, run):
+    for name in (official, run):
         out = tmp_path / str(len(drawn))
         assert main(["generate", f"--model={name}", "a kite", f"--out={out}", *words]) == 0
         drawn.append(np.asarray(Image.open(out / "0000.png")))
@@ -70,8 +74,8 @@ def test_a_folder_without_a_run_s_config_is_no_run(tmp_path) -> None:
         open_roles(str(tmp_path))
 
 
-def test_a_run_without_one_of_its_adapters_is_refused(tmp_path) -> None:
+def test_a_run_without_one_of_its_adapters_is_refused(official, tmp_path) -> None:
     (tmp_path / ADAPTERS / "solver").mkdir(parents=True)
-    (tmp_path / "config.json").write_text(json.dumps({"model": MODEL}))
+    (tmp_path / "config.json").write_text(json.dumps({"model": official}))
     with pytest.raises(UserError, match=r"proposer.*is missing"):
         open_roles(str(tmp_path))
