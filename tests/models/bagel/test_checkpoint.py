@@ -134,8 +134,8 @@ DAMAGES = {
         [NORM, FILES[0], "I32"],
     ),
     "another architecture": (
-        lambda f: reconfigure(f / "llm_config.json", num_hidden_layers=3),
-        ["language_model.model.layers.2", FILES[0]],
+        lambda f: reconfigure(f / "llm_config.json", num_hidden_layers=1),
+        ["language_model.model.layers.1", FILES[0]],
     ),
     "unknown activation": (
         lambda f: reconfigure(f / "vit_config.json", hidden_act="quick_gelu"),

@@ -28,10 +28,10 @@ def image(bagel):
 
 
 def test_the_fixed_tables_are_those_of_the_checkpoint(bagel):
-    width = bagel.backbone.config.language.width
-    for name in ("vision_positions", "latent_positions"):
-        stored = bagel.params.base[name]
-        np.testing.assert_allclose(sincos_2d(SIDE, width), stored, atol=1e-6)
+    config = bagel.backbone.config
+    for name, side in (("vision", config.vision.side), ("latent", config.latent_side)):
+        stored = bagel.params.base[f"{name}_positions"]
+        np.testing.assert_allclose(sincos_2d(side, config.language.width), stored, atol=1e-6)
 
 
 def test_masked_patches_are_never_seen(bagel, image):
