@@ -69,11 +69,11 @@ def score(vargpt, params, condition, values):
 
 def test_it_is_a_backbone(vargpt):
     assert isinstance(vargpt.backbone, Backbone)
-    spec, config = vargpt.backbone.spec, vargpt.backbone.config
+    spec, vae = vargpt.backbone.spec, facts()["vae"]
     assert (spec.kind, spec.unrolled, spec.axes) == ("bits", True, 3)
     assert spec.steps == len(vargpt.schedule("sq").grids)
-    assert (spec.token_channels, spec.max_grid) == (config.vae.bits, grid("sq"))
-    assert spec.token_pixels == facts()["vae"]["patch_size"]
+    assert (spec.token_pixels, spec.token_channels) == (vae["patch_size"], vae["codebook_dim"])
+    assert spec.max_grid == grid("sq")
 
 
 def test_it_draws_the_grids_of_its_templates(vargpt):
