@@ -167,8 +167,8 @@ def test_flipped_bits_enter_but_do_not_count(vargpt, condition):
     np.testing.assert_array_equal(same.logits, terms.logits)
     draw = lambda target: vargpt.backbone.pixels(vargpt.params, condition, target, keys(3, 1))
     np.testing.assert_array_equal(draw(clean), draw(grouped))
-    plain = vargpt.backbone.encode_target(vargpt.params, pixels, None)
-    assert set(np.unique(plain.values)) == {0, 1}
+    unflipped = vargpt.backbone.encode_target(vargpt.params, pixels, None)
+    assert set(np.unique(unflipped.values)) == {0, 1}
 
 
 def test_a_request_becomes_pictures(vargpt, processor, plain):

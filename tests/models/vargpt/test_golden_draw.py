@@ -49,10 +49,10 @@ def samplers(golden, run, size, scales):
     lists = [golden.get(f"in.{run}_{name}_list") for name in ("cfg", "tau")]
     if guidance is not None:
         lists = [[guidance] * scales, [temperature] * scales]
-    # A scale at 1 computes the branch that the other scales need.
-    least = np.nextafter(1, 2) if max(lists[0]) > 1 else 1.0
+    # One scale with guidance needs both branches at every scale.
+    one = np.nextafter(1, 2) if max(lists[0]) > 1 else 1.0
     return [
-        Sampler(size, guidance=max(float(c), least), temperature=float(t), top_p=top_p)
+        Sampler(size, guidance=one if c == 1 else float(c), temperature=float(t), top_p=top_p)
         for c, t in zip(*lists, strict=True)
     ]
 

@@ -89,7 +89,7 @@ def test_understanding(vargpt, golden):
     for scheme in ("mrope", "arange"):
         computed |= answer(vargpt, golden, scheme)
     inputs = [key for key in golden if key.startswith("in.")]
-    tolerance = lambda key: (1e-5, 0) if "_ce_" in key else (2e-4, 0)
+    tolerance = lambda key: (1e-5, 0) if "_ce_" in key else (1e-4, 0)
     goldens.check_all(FILE, computed, tolerance, inputs)
 
 
