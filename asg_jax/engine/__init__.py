@@ -1,0 +1,1 @@
+"""What every method needs: a model and its programs, texts and arrays, roles that learn."""
