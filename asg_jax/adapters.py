@@ -7,7 +7,7 @@ import math
 import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +25,13 @@ class LoRASpec:
       modules: regular expression; a module is covered if it matches the whole path.
       rank: inner size of the factors.
       alpha: the update is scaled by alpha / rank.
+      fixed: a role's own rank and alpha do not replace these: the maps are small.
     """
 
     modules: str
     rank: int = 16
     alpha: float = 32.0
+    fixed: bool = False
 
 
 def linear_maps(base: PyTree) -> dict[str, jax.ShapeDtypeStruct | Array]:
@@ -67,6 +69,26 @@ def init_roles(
 ) -> dict[str, Adapter]:
     """One adapter for every role, drawn independently; see `init`."""
     return {role: init(_fold(key, role), base, specs) for role, specs in roles.items()}
+
+
+def dropped(adapter: Adapter, key: Key[Array, ""], rate: float) -> Adapter:
+    """An adapter whose updates ignore a share of their maps' inputs, drawn per map and layer.
+
+    (Dropout on the inputs of LoRA, arXiv 2106.09685, with one draw for all tokens.)
+
+    Args:
+      adapter: factors.
+      key: of the draw; that of a map depends on its path too.
+      rate: share that is ignored, in [0, 1); what is left is scaled up.
+    """
+    if rate == 0:
+        return adapter
+
+    def drop(path: str, lora: LoRA) -> LoRA:
+        kept = jax.random.bernoulli(_fold(key, path), 1 - rate, lora.a.shape[:-1])
+        return replace(lora, a=lora.a * kept[..., None] / (1 - rate))
+
+    return {path: drop(path, lora) for path, lora in adapter.items()}
 
 
 def parameter_count(adapter: Adapter) -> int:

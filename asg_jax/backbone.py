@@ -8,6 +8,7 @@ tokens, C channels of an image token, P prefix rows, S cache rows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, cast, runtime_checkable
@@ -232,6 +233,7 @@ class Spec:
       axes: A, axes of the rotary index.
       vocabulary: V.
       grids: the only ones that can be drawn; without any, all up to `max_grid`.
+      tower: regular expression of the module paths that `encode_image` runs through.
     """
 
     kind: Literal["flow", "bits"]
@@ -243,6 +245,11 @@ class Spec:
     axes: int
     vocabulary: int
     grids: tuple[tuple[int, int], ...] = ()
+    tower: str = r"(vision|connector)\..*"
+
+    def sees_through(self, module: str) -> bool:
+        """Whether an adapter of that module changes what `encode_image` gives."""
+        return re.fullmatch(self.tower, module) is not None
 
     def draws(self, grid: tuple[int, int]) -> bool:
         """Whether pictures of that (height, width) in image tokens can be drawn."""
@@ -314,7 +321,7 @@ class Backbone(Protocol):
         """Logits are `hidden @ unembedding.T`."""
         ...
 
-    def condition(self, params: Params, prompts: Prompts, key: Key[Array, ""]) -> PyTree:
+    def condition(self, params: Params, prompts: Prompts, keys: Key[Array, " B"]) -> PyTree:
         """Everything that image sampling needs of the prompts, every guidance branch included."""
         ...
 

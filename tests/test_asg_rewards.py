@@ -23,7 +23,7 @@ from asg_jax.answers import (
 from asg_jax.objectives.policy import kl_coefficient_update, reinforce_loss
 from asg_jax.ops.vocab import logit_stats
 from asg_jax.signals import difficulty, fidelity
-from asg_jax.signals.groups import masked_mean
+from asg_jax.ops.masked import masked_mean
 from asg_jax.signals.vote import gaussian, vote
 from tests import goldens
 

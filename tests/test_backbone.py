@@ -91,7 +91,7 @@ class Blip3oShapes(QwenShapes):
     def encode_target(self, params, pixels, key):
         return Target(jnp.zeros((pixels.shape[0], 64, 1792)), (8, 8))
 
-    def condition(self, params, prompts, key):
+    def condition(self, params, prompts, keys):
         batch = prompts.main.ids.shape[0]
         negative = jnp.zeros((prompts.negative.ids.shape[0], 64, 1792))
         return {"queries": jnp.zeros((batch, 64, self.width)), "negative": negative}
@@ -130,7 +130,7 @@ class VargptShapes(QwenShapes):
         bits = jnp.zeros((pixels.shape[0], self.tokens, 32), jnp.int32)
         return Target(bits, (32, 32))
 
-    def condition(self, params, prompts, key):
+    def condition(self, params, prompts, keys):
         batch, rows = prompts.main.ids.shape
         cross = jnp.zeros((32, batch, rows, 16, 128))
         return {"keys": cross, "values": cross, "mask": prompts.main.mask}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt32
 from PIL.Image import Image as Picture
 
 from asg_jax.backbone import Request
@@ -36,15 +36,26 @@ class Examples:
     """The pictures of a step, this process's share.
 
     Attributes:
+      seed: of the run.
+      step: counted from 1.
       ids: numbers of the pictures in their source.
       rows: places in the whole batch of all processes, so that a picture that comes twice has
         random numbers of its own each time.
       request: the pictures as `Method.prepare` made them, NumPy arrays.
     """
 
+    seed: int
+    step: int
     ids: tuple[int, ...]
     rows: tuple[int, ...]
     request: Request
+
+    def stream(self, purpose: int) -> UInt32[np.ndarray, "B 5"]:
+        """Where random numbers come from; see `asg_jax.engine.programs.keys`."""
+        pairs = zip(self.ids, self.rows, strict=True)
+        return np.array(
+            [[self.seed, self.step, n % 2**32, row, purpose] for n, row in pairs], np.uint32
+        )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Updates of a rectified-flow generator from the rewards of images that it drew.
 
 `rwr` and `nft` work on the flow-matching error of the drawn images, `flow_grpo` on the recorded
-steps of a stochastic sampler. Convention: x_t = (1 - t) data + t noise, and predictions and goals
+steps of a stochastic sampler. A loss is that of every image; the loss of a batch is their mean.
+Convention: x_t = (1 - t) data + t noise, and predictions and goals
 are velocities, noise - data. B prompts, G images each, L tokens, C channels.
 """
 
@@ -11,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from asg_jax.objectives.policy import grpo_loss
+from asg_jax.objectives.policy_gradient import grpo_loss
 from asg_jax.ops.flow import gaussian_log_prob
-from asg_jax.signals.groups import Scalar, masked_mean
+from asg_jax.ops.masked import Scalar
 
 
 def mean_square(x: Float[Array, "*batch L C"]) -> Float[Array, "*batch"]:
@@ -53,7 +54,7 @@ def rwr_loss(
     mask: Bool[Array, "B G"],
     beta: Scalar,
     tau: Scalar = 1.0,
-) -> Float[Array, ""]:
+) -> Float[Array, "B G"]:
     """Flow matching on the drawn images, the better ones with more weight.
 
     Args:
@@ -61,13 +62,13 @@ def rwr_loss(
       goal: what it should have predicted.
       frozen: velocity of the frozen model there.
       advantages: within each group.
-      mask: which images exist; without any, the loss is 0.
+      mask: which images exist, and share the weights of their group.
       beta: coefficient of the drift from the frozen model.
       tau: see `rwr_weights`.
     """
     weights = jax.lax.stop_gradient(rwr_weights(advantages, mask, tau))
     error = weights * mean_square(prediction - goal)
-    return masked_mean(error + beta * drift(prediction, frozen), mask)
+    return error + beta * drift(prediction, frozen)
 
 
 def nft_weight(advantages: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
@@ -82,9 +83,8 @@ def nft_loss(
     frozen: Float[Array, "B G L C"],
     t: Float[Array, "B G"],
     advantages: Float[Array, "B G"],
-    mask: Bool[Array, "B G"],
     beta: Scalar,
-) -> Float[Array, ""]:
+) -> Float[Array, "B G"]:
     """Pulls the policy towards good images and, mirrored at the old policy, away from bad ones.
 
     r D(x) + (1 - r) D(2 x_old - x), where x = x_t - t v is the predicted clean image and D the mean
@@ -98,7 +98,6 @@ def nft_loss(
       frozen: velocity of the frozen model there.
       t: time of the noisy images.
       advantages: within each group; r is their `nft_weight`.
-      mask: which images exist; without any, the loss is 0.
       beta: coefficient of the drift from the frozen model.
     """
     old = jax.lax.stop_gradient(old)
@@ -106,7 +105,7 @@ def nft_loss(
     negative = t**2 * mean_square(2 * old - prediction - goal)
     r = jax.lax.stop_gradient(nft_weight(advantages))
     error = r * positive + (1 - r) * negative
-    return masked_mean(error + beta * drift(prediction, frozen), mask)
+    return error + beta * drift(prediction, frozen)
 
 
 def step_kl(
@@ -123,22 +122,22 @@ def flow_grpo_loss(
     mean: Float[Array, "S B G L C"],
     frozen_mean: Float[Array, "S B G L C"],
     std: Float[Array, " S"],
-    old_log_probs: Float[Array, "S B G"],
     advantages: Float[Array, "B G"],
     mask: Bool[Array, "B G"],
     beta: Scalar,
     clip: Scalar,
-) -> Float[Array, ""]:
+) -> tuple[Float[Array, "B G"], Bool[Array, "B G"]]:
     """GRPO whose tokens are the S steps of a stochastic sampler. (Flow-GRPO, arXiv 2505.05470.)
+
+    The rollout serves one update: the ratio is taken against the policy's own stopped value.
 
     Args:
       x_next: recorded latents after every step.
       mean: of the policy's Gaussian at every step, from the recorded latents before it.
       frozen_mean: the same of the frozen model.
       std: of both (`ops.flow.sde_moments`); steps without noise do not count.
-      old_log_probs: recorded while sampling.
       advantages: within each group.
-      mask: which images exist; without any, the loss is 0.
+      mask: which images exist.
       beta: coefficient of the KL to the frozen model.
       clip: of the ratio; log-probs are means over elements, so that ratios stay close to 1.
     """
@@ -146,4 +145,6 @@ def flow_grpo_loss(
     kl = jax.vmap(step_kl)(mean, frozen_mean, std)
     last = lambda x: jnp.moveaxis(x, 0, -1)
     counts = mask[..., None] & (std > 0)
-    return grpo_loss(advantages, last(log_probs), last(old_log_probs), last(kl), counts, beta, clip)
+    now = last(log_probs)
+    stopped = jax.lax.stop_gradient(now)
+    return grpo_loss(advantages, now, stopped, last(kl), counts, beta, clip)

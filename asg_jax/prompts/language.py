@@ -14,6 +14,8 @@ PAIR = re.compile(
     r"[ \t]*a(?:nswer)?[ \t]*\d*[ \t]*[:.)][ \t]*(\S[^\n]*)$",
     re.MULTILINE | re.IGNORECASE,
 )
+# Why questions on a caption are rejected: with two that fit, no other fault weighs enough.
+REASON = "it did not hold two different questions with short answers"
 LABEL = re.compile(r"^(?:caption|prompt|description)[ \t]*:[ \t]*", re.IGNORECASE)
 
 

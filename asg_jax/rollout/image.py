@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, UInt8
 
 from asg_jax.backbone import (
     Backbone,
+    BitsTrace,
     FlowTrace,
     Params,
     PyTree,
@@ -15,8 +18,34 @@ from asg_jax.backbone import (
     Sampler,
     State,
     encode,
+    to_uint8,
 )
 from asg_jax.ops.flow import gaussian_log_prob, sde_moments, step_times
+from asg_jax.pytree import pytree
+
+CONDITION, PIXELS = 2**31, 2**31 + 1  # folded into a key; a sampler folds the numbers of its steps
+
+
+@pytree
+class Drawings:
+    """L sampled images of each of B prompts, with what an update needs.
+
+    Attributes:
+      values: as the backbone generates them.
+      pixels: in [0, 1].
+      pictures: the same as 8-bit values.
+      keys: of the conditions that they were drawn under; learning computes these anew.
+      latents: before every step of a stochastic sampler and after the last one, else None.
+      log_probs: recorded while sampling: of the steps of that sampler (B, steps, L), or of bits,
+        each where it stands in the values; else None.
+    """
+
+    values: Array  # (B, L, image tokens, C)
+    pixels: Float[Array, "B L H W 3"]
+    pictures: UInt8[Array, "B L H W 3"]
+    keys: Key[Array, " B"]
+    latents: Array | None = None  # (B, steps and end, L, image tokens, C)
+    log_probs: Array | None = None
 
 
 def sample_images(
@@ -49,6 +78,40 @@ def sample_images(
     return state
 
 
+def draw(
+    backbone: Backbone,
+    params: Params,
+    request: Request,
+    keys: Key[Array, "B G"],
+    sampler: Sampler,
+) -> Drawings:
+    """Draws G images of each prompt, from encoding to pixels; the condition is computed once.
+
+    Args:
+      backbone: static under jit.
+      params: of the generator.
+      request: the prompts.
+      keys: one for each image, from which the noise of sampling and of the pixel decoder are
+        folded apart; the condition takes one of the first image's.
+      sampler: settings, static under jit.
+    """
+    fold = lambda purpose: jax.vmap(jax.vmap(lambda key: jax.random.fold_in(key, purpose)))(keys)
+    of_conditions = fold(CONDITION)[:, 0]
+    condition = backbone.condition(params, encode(backbone, params, request), of_conditions)
+    state = sample_images(backbone, params, condition, keys, sampler)
+    target = backbone.preview(params, condition, state, sampler)
+    pixels = backbone.pixels(params, condition, target, fold(PIXELS))
+    drawn = Drawings(target.values, pixels, to_uint8(pixels), of_conditions)
+    if isinstance(state.trace, BitsTrace):
+        return replace(drawn, log_probs=state.trace.log_probs)
+    if not isinstance(state.trace, FlowTrace):
+        return drawn
+    first = lambda x: jnp.moveaxis(x, 1, 0)
+    return replace(
+        drawn, latents=first(state.trace.latents), log_probs=first(state.trace.log_probs)
+    )
+
+
 def draw_pictures(
     backbone: Backbone,
     params: Params,
@@ -56,11 +119,8 @@ def draw_pictures(
     keys: Key[Array, "B G"],
     sampler: Sampler,
 ) -> Float[Array, "B G H W 3"]:
-    """Pictures in [0, 1] of a request, G for each prompt; everything from encoding to pixels."""
-    condition = backbone.condition(params, encode(backbone, params, request), keys[0, 0])
-    state = sample_images(backbone, params, condition, keys, sampler)
-    target = backbone.preview(params, condition, state, sampler)
-    return backbone.pixels(params, condition, target, keys)
+    """Only the pixels of `draw`."""
+    return draw(backbone, params, request, keys, sampler).pixels
 
 
 def trace_moments(

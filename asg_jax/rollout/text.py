@@ -15,8 +15,16 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from asg_jax.backbone import Backbone, Cache, Params, Prefix, Prompt
 from asg_jax.ops.sampling import gumbel, truncate
-from asg_jax.ops.vocab import logit_stats, token_stats, unembed
+from asg_jax.ops.vocab import TokenStats, logit_stats, token_stats, unembed
 from asg_jax.pytree import pytree, static
+
+
+@pytree
+class Texts:
+    """G texts of each of B prompts, padded on the right."""
+
+    ids: Int[Array, "B G T"]
+    mask: Bool[Array, "B G T"]
 
 
 @pytree
@@ -59,6 +67,11 @@ class TextRollout:
     entropies: Float[Array, "B G N"]
     temperature: Float[Array, "B G"]
     steps: Int[Array, "B G"]
+
+    @property
+    def texts(self) -> Texts:
+        """What was sampled, without its statistics."""
+        return Texts(self.ids, self.mask)
 
 
 class Drawn(NamedTuple):
@@ -154,33 +167,29 @@ def sample_text(
     return replace(last.rollout, steps=jnp.broadcast_to(last.length - 1, keys.shape))
 
 
-def join(ids: Int[Array, "B G T"], mask: Bool[Array, "B G T"], rollout: TextRollout) -> Joined:
-    """Puts sampled tokens right after the texts that they continue."""
-    room = ids.shape[-1]
-    length = mask.sum(-1, dtype=jnp.int32)[..., None]
-    place = jnp.arange(room + rollout.ids.shape[-1])
-    sampled = (place >= length) & (
-        place < length + rollout.mask.sum(-1, dtype=jnp.int32)[..., None]
-    )
-    row = jnp.where(place < length, place, place - length + room)  # of text and rollout
-    both = jnp.concatenate([ids, rollout.ids], axis=-1)
+def join(before: Texts, after: Texts) -> Joined:
+    """Puts texts right after those that they continue.
+
+    before   a b _      after   x y z      joined   a b x y z _
+    """
+    room = before.ids.shape[-1]
+    length = before.mask.sum(-1, dtype=jnp.int32)[..., None]
+    place = jnp.arange(room + after.ids.shape[-1])
+    sampled = (place >= length) & (place < length + after.mask.sum(-1, dtype=jnp.int32)[..., None])
+    row = jnp.where(place < length, place, place - length + room)  # of both texts side by side
+    both = jnp.concatenate([before.ids, after.ids], axis=-1)
     row = jnp.broadcast_to(jnp.minimum(row, both.shape[-1] - 1), both.shape)
     real = sampled | (place < length)
     return Joined(jnp.where(real, jnp.take_along_axis(both, row, axis=-1), 0), real, sampled)
 
 
 def predicting_states(
-    backbone: Backbone,
-    params: Params,
-    prompt: Prompt,
-    ids: Int[Array, "B G T"],
-    mask: Bool[Array, "B G T"],
-    rollout: TextRollout,
+    backbone: Backbone, params: Params, prompt: Prompt, before: Texts, after: Texts
 ) -> Float[Array, "B G N D"]:
-    """The final states that predict a rollout's tokens, by teacher forcing; see `score`."""
-    joined = join(ids, mask, rollout)
+    """The final states that predict the tokens of `after`, by teacher forcing; see `score`."""
+    joined = join(before, after)
     hidden = backbone.hidden(params, prompt, joined.ids, joined.mask)
-    rows = mask.sum(-1, dtype=jnp.int32)[..., None] + jnp.arange(rollout.ids.shape[-1])
+    rows = before.mask.sum(-1, dtype=jnp.int32)[..., None] + jnp.arange(after.ids.shape[-1])
     return jnp.take_along_axis(hidden, rows[..., None], axis=2)
 
 
@@ -188,32 +197,30 @@ def score(
     backbone: Backbone,
     params: Params,
     prompt: Prompt,
-    ids: Int[Array, "B G T"],
-    mask: Bool[Array, "B G T"],
-    rollout: TextRollout,
-) -> TextRollout:
-    """The rollout with the statistics that other parameters give its tokens.
-
-    Differentiable; `log_probs` are those of softmax(logits / T), without truncation.
+    before: Texts,
+    after: Texts,
+    temperature: Float[Array, "B G"] | None = None,
+) -> TokenStats:
+    """Statistics of given texts under given parameters, differentiable; 0 at padding.
 
     Args:
       backbone: static under jit.
       params: the policy that scores.
-      prompt: the context of the prefix that was sampled from.
-      ids: texts between prompt and rollout, padded on the right; T may be 0.
-      mask: which ids are real.
-      rollout: what was sampled after them.
+      prompt: the context.
+      before: texts between the context and what is scored; may have no tokens (T = 0).
+      after: what is scored.
+      temperature: at which `log_prob` counts; 0 (greedy) gives 0 there, None is 1.
     """
-    hidden = predicting_states(backbone, params, prompt, ids, mask, rollout)
-    unembedding = backbone.unembedding(params)
-    temperature = _divisor(rollout.temperature)
-    stats = token_stats(hidden, unembedding, rollout.ids, temperature=temperature)
-    real = lambda x: jnp.where(rollout.mask, x, 0)
-    return replace(
-        rollout,
-        log_probs=jnp.where((rollout.temperature > 0)[..., None], real(stats.log_prob), 0),
-        plain_log_probs=real(stats.plain_log_prob),
-        entropies=real(stats.entropy),
+    hidden = predicting_states(backbone, params, prompt, before, after)
+    if temperature is None:
+        temperature = jnp.ones(after.ids.shape[:2])
+    divisor = _divisor(temperature)
+    stats = token_stats(hidden, backbone.unembedding(params), after.ids, temperature=divisor)
+    real = lambda x: jnp.where(after.mask, x, 0)
+    return TokenStats(
+        log_prob=jnp.where((temperature > 0)[..., None], real(stats.log_prob), 0),
+        plain_log_prob=real(stats.plain_log_prob),
+        entropy=real(stats.entropy),
     )
 
 

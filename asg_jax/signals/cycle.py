@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from asg_jax.signals.groups import masked_mean
+from asg_jax.ops.masked import masked_mean
 
 SCALE = 0.1  # nats per token: a caption of ten tokens that is e times as likely makes one unit
 

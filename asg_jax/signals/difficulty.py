@@ -6,16 +6,37 @@ Generate, arXiv 2606.27376, understanding step.)
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from asg_jax.signals.groups import masked_mean
+from asg_jax.ops.masked import masked_mean
 
-MIN_RANKED = 8  # a percentile among fewer values would be too coarse
-SILENT = 1e-6  # entropies up to this carry no signal
+
+@dataclass(frozen=True)
+class Difficulty:
+    """How token entropies are turned into a difficulty; entropies in nats.
+
+    Attributes:
+      tokens: first tokens of an answer whose entropy counts.
+      aggregation: over them; `mean` is the control of the paper's ablation.
+      window: recent entropies that rank a new one; None is the larger of 128 and those of eight
+        steps.
+      ranked: fewest entropies in the window among which a percentile is taken.
+      silent: entropies up to this carry no signal.
+    """
+
+    tokens: int = 5
+    aggregation: Literal["max", "mean"] = "max"
+    window: int | None = None
+    ranked: int = 8
+    silent: float = 1e-6
+
+
+PAPER = Difficulty()
 
 
 def token_entropy(
@@ -55,26 +76,27 @@ def ste_difficulty(
     window: Float[Array, " W"],
     entropy: Float[Array, "*batch"],
     answered: Bool[Array, "*batch"],
+    numbers: Difficulty = PAPER,
 ) -> tuple[Float[Array, "*batch"], Float[Array, " W"]]:
     """Difficulty in [0, 1]: the percentile of an entropy among recent ones.
 
     All entropies of a step join the window first (in the order of the array, the oldest drop out);
-    then each is ranked in it, ties below. Until the window holds 8, a sigmoid stands in.
+    then each is ranked in it, ties below. Until the window holds enough, a sigmoid stands in.
 
     Args:
       window: recent entropies, see `empty_window`.
       entropy: token entropies of this step, in nats.
-      answered: which of them exist. The others, and those of at most 1e-6, get 0 and are not
-        stored.
+      answered: which of them exist. The others, and silent ones, get 0 and are not stored.
+      numbers: thresholds.
 
     Returns:
       The difficulties, and the window with this step's entropies.
     """
-    stored = answered & (entropy > SILENT)
+    stored = answered & (entropy > numbers.silent)
     joined = jnp.concatenate([window, jnp.where(stored, entropy, jnp.inf).ravel()])
     oldest_first = jnp.argsort(jnp.isfinite(joined), stable=True)  # empty slots to the front
     window = joined[oldest_first[-window.size :]]
     count = jnp.isfinite(window).sum()
     rank = (window < entropy[..., None]).sum(-1) / jnp.maximum(count, 1)
     cold = jax.nn.sigmoid(1.5 * (entropy - 2))
-    return jnp.where(stored, jnp.where(count >= MIN_RANKED, rank, cold), 0), window
+    return jnp.where(stored, jnp.where(count >= numbers.ranked, rank, cold), 0), window

@@ -1,61 +1,90 @@
-"""The rewards of the three roles, made of the other signals.
+"""Rewards, made of the signals.
 
 Ask, Solve, Generate (arXiv 2606.27376), understanding and generation step.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from asg_jax.signals.vote import Vote, informativeness
-
-
-class GenerationWeights(NamedTuple):
-    """What the parts of the generation reward weigh; the contradiction is subtracted."""
-
-    fidelity: float = 0.65
-    cycle: float = 0.20
-    diversity: float = 0.10
-    contradiction: float = 0.20
+from asg_jax.signals.vote import PAPER, Consistency, Vote, informativeness
 
 
-GENERATION_WEIGHTS = GenerationWeights()
+@dataclass(frozen=True)
+class Penalties:
+    """What the faults of a question's form (`asg_jax.answers.QuestionForm`) cost; they add up."""
+
+    malformed: float = 0.35
+    subjective: float = 0.20
+    repeated: float = 0.15
+
+
+@dataclass(frozen=True)
+class AnswerReward:
+    """What an answer earns in a vote, beside the share of the vote that agrees with it.
+
+    Attributes:
+      disagreement: reward of the minority, times what the vote can teach; it is negative.
+      noncanonical: cost of answers outside their question's classes, or of low information.
+      low_information: further cost of answers that say nothing ("unclear", "several").
+      terse: words before the answer that cost nothing.
+      verbose: words from which on the cost no longer grows.
+      verbosity: largest cost of words, as a share of the reward's size.
+      power: of the share of the votes that an answer's class has.
+      least: scale of votes that teach nothing.
+    """
+
+    disagreement: float = -0.25
+    noncanonical: float = 0.10
+    low_information: float = 0.08
+    terse: int = 6
+    verbose: int = 12
+    verbosity: float = 0.1
+    power: float = 0.7
+    least: float = 1e-4
+
+
+PENALTIES, ANSWERS = Penalties(), AnswerReward()
+
+
+class Best(NamedTuple):
+    """The winner of each group.
+
+    Attributes:
+      place: of the sample in its group.
+      exists: whether any sample was allowed.
+    """
+
+    place: Int[Array, "*batch"]
+    exists: Bool[Array, "*batch"]
+
+    def pick(self, x: Shaped[Array, "B K ..."]) -> Shaped[Array, "B ..."]:
+        """The winners' entries."""
+        place = self.place.reshape(-1, *[1] * (x.ndim - 1))
+        return jnp.take_along_axis(x, place, axis=1)[:, 0]
+
+
+def weighted(
+    values: Mapping[str, Float[Array, "*batch"]], weights: Mapping[str, float]
+) -> Float[Array, "*batch"]:
+    """The signals of a reward, each times its weight; those without a weight do not count."""
+    parts = [weight * values[name] for name, weight in weights.items() if weight]
+    return sum(parts[1:], start=parts[0])
 
 
 def question_penalty(
     malformed: Bool[Array, "*batch"],
     subjective: Bool[Array, "*batch"],
     repeated: Bool[Array, "*batch"],
+    costs: Penalties = PENALTIES,
 ) -> Float[Array, "*batch"]:
-    """What the faults of a question's form (`asg_jax.answers.QuestionForm`) cost together."""
-    return 0.35 * malformed + 0.20 * subjective + 0.15 * repeated
-
-
-def proposer_reward(
-    difficulty: Float[Array, "*batch"],
-    self_consistency: Float[Array, "*batch"],
-    penalty: Float[Array, "*batch"],
-    answered: Bool[Array, "*batch"],
-    ste_weight: float = 0.70,
-    consistency_weight: float = 0.30,
-) -> Float[Array, "*batch"]:
-    """Reward of a question, in [-1, 1].
-
-    Args:
-      difficulty: d_ste in [0, 1].
-      self_consistency: r_sc in [-1, 1].
-      penalty: for faults of form, see `question_penalty`.
-      answered: which questions were answered; the others count as d_ste = 0 and r_sc = -1.
-      ste_weight: of the difficulty.
-      consistency_weight: of the self-consistency.
-    """
-    difficulty = jnp.where(answered, difficulty, 0)
-    self_consistency = jnp.where(answered, self_consistency, -1)
-    score = ste_weight * difficulty + consistency_weight * self_consistency
-    return jnp.clip(score - penalty, -1, 1)
+    """What the faults of a question's form cost together."""
+    return costs.malformed * malformed + costs.subjective * subjective + costs.repeated * repeated
 
 
 def solver_rewards(
@@ -63,38 +92,28 @@ def solver_rewards(
     words: Int[Array, "*batch N"],
     noncanonical: Bool[Array, "*batch N"],
     low_information: Bool[Array, "*batch N"],
+    numbers: AnswerReward = ANSWERS,
+    consistency: Consistency = PAPER,
 ) -> Float[Array, "*batch N"]:
     """Reward of every answer: agreement with the majority, scaled by what the vote can teach.
 
     Args:
       vote: over the N answers; absent ones get 0.
-      words: words before the answer span. From 7 on they cost, up to a tenth of the reward at 12;
-        a negative reward grows more negative, so that verbosity never softens a wrong answer.
+      words: words before the answer span. Many of them cost; a negative reward grows more negative,
+        so that verbosity never softens a wrong answer.
       noncanonical: answers outside their question's classes, or of low information.
-      low_information: answers that say nothing ("unclear", "several").
+      low_information: answers that say nothing.
+      numbers: what the parts weigh.
+      consistency: what a vote can teach.
     """
-    scale = jnp.maximum(1e-4, informativeness(vote.entropy, vote.margin))[..., None]
-    raw = jnp.where(vote.agrees, scale, -0.25 * scale)
-    raw -= 0.10 * noncanonical + 0.08 * low_information
-    verbosity = jnp.clip((words - 6) / 6, 0, 1)
-    return vote.shares**0.7 * (raw - 0.1 * verbosity * jnp.abs(raw))
+    taught = informativeness(vote.entropy, vote.margin, consistency)
+    scale = jnp.maximum(numbers.least, taught)[..., None]
+    raw = jnp.where(vote.agrees, scale, numbers.disagreement * scale)
+    raw -= numbers.noncanonical * noncanonical + numbers.low_information * low_information
+    wordy = jnp.clip((words - numbers.terse) / (numbers.verbose - numbers.terse), 0, 1)
+    return vote.shares**numbers.power * (raw - numbers.verbosity * wordy * jnp.abs(raw))
 
 
-def generation_reward(
-    fidelity: Float[Array, "*batch"],
-    cycle: Float[Array, "*batch"],
-    diversity: Float[Array, "*batch"],
-    contradiction: Float[Array, "*batch"],
-    spec_quality: Float[Array, "*#batch"],
-    weights: GenerationWeights = GENERATION_WEIGHTS,
-) -> Float[Array, "*batch"]:
-    """Reward of a generated image; every argument is in [0, 1], the quality is its prompt's."""
-    score = weights.fidelity * fidelity + weights.cycle * cycle + weights.diversity * diversity
-    return (score - weights.contradiction * contradiction) * spec_quality
-
-
-def best(
-    rewards: Float[Array, "*batch K"], allowed: Bool[Array, "*batch K"]
-) -> tuple[Int[Array, "*batch"], Bool[Array, "*batch"]]:
-    """Index of the highest reward among the allowed candidates, and whether there is one."""
-    return jnp.where(allowed, rewards, -jnp.inf).argmax(-1), allowed.any(-1)
+def best(rewards: Float[Array, "*batch K"], allowed: Bool[Array, "*batch K"]) -> Best:
+    """The highest reward of each group among the allowed candidates."""
+    return Best(jnp.where(allowed, rewards, -jnp.inf).argmax(-1), allowed.any(-1))

@@ -6,12 +6,47 @@ Entropies are in nats. N is the number of answers to a question, one per framing
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from asg_jax.signals.groups import Scalar, masked_mean
+from asg_jax.ops.masked import Scalar, masked_mean
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """How votes are turned into signals; entropies in nats, shares and margins in [0, 1].
+
+    Attributes:
+      entropy_peak: entropy that teaches most.
+      entropy_width: standard deviation of the band around it.
+      margin_range: margin from which on a vote's margin is worth nothing.
+      information: share of the informativeness in the score; the rest is closeness to the target.
+      target_start: running entropy target before the first step.
+      target_width: standard deviation of the band around it.
+      target_decay: of the running target, per step.
+      target_range: what an observed entropy is clipped to before it moves the target.
+      easy_fraction: share of the majority from which on a question may be too easy to learn from.
+      easy_margin: margin above which it is.
+      informative: entropies between which a question counts as informative in reports.
+    """
+
+    entropy_peak: float = 0.675
+    entropy_width: float = 0.525
+    margin_range: float = 0.90
+    information: float = 0.9
+    target_start: float = 0.90
+    target_width: float = 0.25
+    target_decay: float = 0.9
+    target_range: tuple[float, float] = (0.65, 1.5)
+    easy_fraction: float = 0.85
+    easy_margin: float = 0.90
+    informative: tuple[float, float] = (0.02, 1.0)
+
+
+PAPER = Consistency()
 
 
 class Vote(NamedTuple):
@@ -69,29 +104,39 @@ def gaussian(x: Float[Array, "*batch"], mean: Scalar, spread: Scalar) -> Float[A
 
 
 def informativeness(
-    entropy: Float[Array, "*batch"], margin: Float[Array, "*batch"]
+    entropy: Float[Array, "*batch"], margin: Float[Array, "*batch"], numbers: Consistency = PAPER
 ) -> Float[Array, "*batch"]:
     """How much a vote can teach, in [0, 1]: medium entropy is best, a wide margin is worth less."""
-    band = gaussian(entropy, 0.675, 0.525)
-    return jnp.clip(0.5 * band + 0.5 * jnp.maximum(0, 1 - margin / 0.90), 0, 1)
+    band = gaussian(entropy, numbers.entropy_peak, numbers.entropy_width)
+    open_vote = jnp.maximum(0, 1 - margin / numbers.margin_range)
+    return jnp.clip(0.5 * band + 0.5 * open_vote, 0, 1)
 
 
 def self_consistency_score(
-    entropy: Float[Array, "*batch"], margin: Float[Array, "*batch"], target: Scalar
+    entropy: Float[Array, "*batch"],
+    margin: Float[Array, "*batch"],
+    target: Scalar,
+    numbers: Consistency = PAPER,
 ) -> Float[Array, "*batch"]:
     """The Proposer's r_sc, in [-1, 1]: informativeness, and closeness to the entropy target."""
-    information = jnp.clip(2 * informativeness(entropy, margin) - 1, -1, 1)
-    return jnp.clip(0.9 * information + 0.1 * gaussian(entropy, target, 0.25), -1, 1)
+    information = jnp.clip(2 * informativeness(entropy, margin, numbers) - 1, -1, 1)
+    near = gaussian(entropy, target, numbers.target_width)
+    share = numbers.information
+    return jnp.clip(share * information + (1 - share) * near, -1, 1)
 
 
 def entropy_target_update(
-    target: Scalar, entropies: Float[Array, "*batch"], kept: Bool[Array, "*#batch"]
+    target: Scalar,
+    entropies: Float[Array, "*batch"],
+    kept: Bool[Array, "*#batch"],
+    numbers: Consistency = PAPER,
 ) -> Float[Array, ""]:
-    """The running entropy target (0.90 at the start) after a step; as it was if none is kept."""
-    observed = jnp.clip(masked_mean(entropies, kept), 0.65, 1.5)
-    return jnp.where(kept.any(), 0.9 * target + 0.1 * observed, target)
+    """The running entropy target after a step; as it was if none is kept."""
+    observed = jnp.clip(masked_mean(entropies, kept), *numbers.target_range)
+    decay = numbers.target_decay
+    return jnp.where(kept.any(), decay * target + (1 - decay) * observed, target)
 
 
-def is_easy(vote: Vote) -> Bool[Array, "*batch"]:
+def is_easy(vote: Vote, numbers: Consistency = PAPER) -> Bool[Array, "*batch"]:
     """Questions that (nearly) all answers agree on: the Solver has nothing to learn from them."""
-    return (vote.fraction >= 0.85) & (vote.margin > 0.90)
+    return (vote.fraction >= numbers.easy_fraction) & (vote.margin > numbers.easy_margin)

@@ -62,7 +62,7 @@ class BagelBackbone(TextBackbone[Bagel]):
         clean = model.embed_time(jnp.zeros((target.values.shape[0], 1)))
         return model.latent_rows(target.values, clean, model.places(target.grid))
 
-    def condition(self, params: Params, prompts: Prompts, key: Key[Array, ""]) -> Condition:
+    def condition(self, params: Params, prompts: Prompts, keys: Key[Array, " B"]) -> Condition:
         return drawing.condition(self.model(params), prompts)
 
     def start(

@@ -74,7 +74,7 @@ class VargptBackbone(TextBackbone[Vargpt]):
         tokens = model.sequence(modulation.first, entering(target)[:, None], schedule)
         return model.to_language(tokens[:, 0].astype(self.config.language.dtype))
 
-    def condition(self, params: Params, prompts: Prompts, key: Key[Array, ""]) -> Condition:
+    def condition(self, params: Params, prompts: Prompts, keys: Key[Array, " B"]) -> Condition:
         return drawing.condition(self.model(params), prompts.main)
 
     def start(

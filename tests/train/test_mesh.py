@@ -83,7 +83,7 @@ def text_step(backbone, stop_ids, params, batch):
 def image_step(backbone, params, batch):
     """Pictures (those of a flow with guidance), and the log-probs of a stochastic rollout."""
     prompts, keys = encode(backbone, params, batch["request"]), batch["keys"]
-    condition = backbone.condition(params, prompts, keys[0, 0])
+    condition = backbone.condition(params, prompts, keys[:, 0])
     kind, grids = backbone.spec.kind, backbone.spec.grids
     sampler = SAMPLER if kind == "flow" else Sampler(grids[0], guidance=1.0)
     drawn = sample_images(backbone, params, condition, keys, sampler)

@@ -87,7 +87,7 @@ def test_large_pictures_fit(mesh):
     """32 pictures of 1024 x 1024 with guidance: the batch stays cut, layer by layer."""
 
     def rollout(params, batch):
-        condition = BACKBONE.condition(params, Prompts(batch["prompt"]), batch["keys"][0, 0])
+        condition = BACKBONE.condition(params, Prompts(batch["prompt"]), batch["keys"][:, 0])
         sampler = Sampler(grid=(64, 64), steps=49)
         state = sample_images(BACKBONE, params, condition, batch["keys"], sampler)
         return BACKBONE.preview(params, condition, state, sampler).values

@@ -65,7 +65,7 @@ def _first(prompt: Prompt) -> Prompt:
 
 @partial(jax.jit, static_argnums=0)
 def _condition(backbone: Backbone, params: Params, prompt: Prompt, keys: Array) -> PyTree:
-    return backbone.condition(params, Prompts(prompt), keys[0, 0])
+    return backbone.condition(params, Prompts(prompt), keys[:, 0])
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -128,7 +128,7 @@ def step_cost(task: Task) -> Cost:
 def _begin(
     backbone: Backbone, sampler: Sampler, params: Params, request: Request, keys: Array
 ) -> tuple[PyTree, State]:
-    condition = backbone.condition(params, encode(backbone, params, request), keys[0, 0])
+    condition = backbone.condition(params, encode(backbone, params, request), keys[:, 0])
     return condition, backbone.start(params, condition, keys, sampler)
 
 

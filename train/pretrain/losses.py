@@ -36,7 +36,8 @@ def drawing_loss(
 
     Bits enter the network with random flips that later scales correct, others in every draw.
     """
-    condition = backbone.condition(params, encode(backbone, params, lesson.request), key)
+    prompts, keys = encode(backbone, params, lesson.request), jax.random.split(key, len(lesson.pixels))
+    condition = backbone.condition(params, prompts, keys)
     if backbone.spec.kind == "bits":
         return _bits_loss(backbone, params, condition, lesson, key, draws)
     target = backbone.encode_target(params, lesson.pixels, None)

@@ -1,126 +1,111 @@
-"""The method as the programs meet it: a state, and steps of either loop."""
+"""Ask, Solve, Generate as programs meet it: a state, and steps of either loop."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 from PIL.Image import Image as Picture
 
-from asg_jax.adapters import LoRASpec, init_roles
-from asg_jax.backbone import Backbone, Processor, PyTree
-from asg_jax.errors import UserError
-from asg_jax.methods.asg import updates
-from asg_jax.methods.asg.drawing import GenerationStep
-from asg_jax.methods.asg.kit import Kit, Moment, Parallelize
-from asg_jax.methods.asg.questioning import UnderstandingStep
-from asg_jax.methods.asg.settings import ROLES, Settings, check
-from asg_jax.methods.base import OneDevice, Placement, Report, TrainState
-from asg_jax.objectives.schedule import phase
+from asg_jax.backbone import Request
+from asg_jax.engine.engine import Engine
+from asg_jax.engine.method import Examples, Phase, Report, phase_of
+from asg_jax.engine.model import UnifiedModel
+from asg_jax.engine.placement import Placement
+from asg_jax.engine.state import TrainState
+from asg_jax.methods.asg.generation.host import GenerationStep
+from asg_jax.methods.asg.settings import Memory, Settings, check
+from asg_jax.methods.asg.understanding.host import UnderstandingStep
 from asg_jax.prompts.language import Language
 from asg_jax.signals.difficulty import empty_window, window_size
 
 
 class Asg:
-    """Ask, Solve, Generate (arXiv 2606.27376); implements `asg_jax.methods.base.Method`.
+    """Ask, Solve, Generate (arXiv 2606.27376); implements `asg_jax.engine.method.Method`.
 
     Attributes:
       settings: every number of it.
-      kit: the model and its programs.
+      engine: the model at work.
       loops: what takes the steps, by phase.
     """
 
     def __init__(
         self,
-        backbone: Backbone,
-        base: PyTree,
-        processor: Processor,
-        modules: Mapping[str, Sequence[LoRASpec]],
+        model: UnifiedModel,
         language: Language,
         settings: Settings,
-        *,
-        pictures: int,
-        placement: Placement | None = None,
-        parallelize: Parallelize = jax.jit,
+        sizes: Mapping[str, int],
+        placement: Placement,
+        micro: int | None = None,
     ):
         """Makes the method ready; programs are compiled when they first run.
 
         Args:
-          backbone: the model.
-          base: its parameters, which stay as they are.
-          processor: of the model.
-          modules: what each role adapts, by its name; a role may be told to take another entry.
+          model: what is improved.
           language: that the model understands.
           settings: every number of the method.
-          pictures: in an understanding step, of all processes together.
-          placement: of batches on devices; one device by default.
-          parallelize: compiles a rollout (parameters, batch) -> out, in which the first axis of
-            every array of batch and out counts examples.
+          sizes: pictures of an `understanding` and of a `generation` step, of all processes.
+          placement: how batches lie on devices.
+          micro: examples that each device takes at a time; None is all.
 
         Raises:
           UserError: the settings do not fit each other, the backbone or its modules.
         """
-        check(settings, backbone.spec.kind)
-        self.settings = settings
-        self._modules = {role: _adapted(settings, role, modules) for role in ROLES}
-        self._pictures = pictures
-        place = placement or OneDevice()
-        self.kit = Kit(backbone, base, processor, language, settings, place, parallelize)
+        check(settings, model.backbone.spec.kind)
+        self.settings, self._sizes = settings, sizes
+        self.engine = Engine(model, language, settings.lengths, placement, micro)
         self.loops = {
-            "understanding": UnderstandingStep(self.kit),
-            "generation": GenerationStep(self.kit),
+            "understanding": UnderstandingStep(self.engine, settings),
+            "generation": GenerationStep(self.engine, settings),
         }
 
+    @property
+    def roles(self) -> Sequence[str]:
+        """See `asg_jax.engine.method.Method`."""
+        return tuple(self.settings.roles)
+
+    @property
+    def phases(self) -> Sequence[Phase]:
+        """See `asg_jax.engine.method.Method`."""
+        steps = self.settings.understanding_steps, self.settings.generation_steps
+        return (
+            Phase("understanding", steps[0], "understanding", replays=True),
+            Phase("generation", steps[1], "generation"),
+        )
+
     def init(self, seed: int) -> TrainState:
-        """See `asg_jax.methods.base.Method`."""
+        """See `asg_jax.engine.method.Method`."""
         return jax.jit(self._init)(seed)
 
     def _init(self, seed: Int[Array, ""]) -> TrainState:
-        settings, kit = self.settings, self.kit
-        adapters = init_roles(jax.random.key(seed), kit.base, self._modules)
-        roles = {
-            role: updates.start(settings, settings.role(role), adapters[role]) for role in ROLES
-        }
-        size = settings.window or window_size(self._pictures, settings.candidates)
+        settings = self.settings
+        roles = self.engine.roles(jax.random.key(seed), settings.optimizer, settings.roles)
+        size = settings.difficulty.window
+        size = size or window_size(self._sizes["understanding"], settings.candidates)
+        anchored = settings.generator.objective.anchored
+        memory = Memory(
+            baseline=jnp.float32(0),
+            entropy_target=jnp.float32(settings.numbers.consistency.target_start),
+            window=empty_window(size).astype(jnp.float32),  # not a weak type, as it will be later
+            anchor=jax.tree.map(jnp.copy, roles["generator"].adapter) if anchored else None,
+        )
         return TrainState(
             seed=jnp.asarray(seed, jnp.uint32),
             step=jnp.int32(0),
             roles=roles,
-            anchor=jax.tree.map(jnp.copy, adapters["generator"]),
-            baseline=jnp.float32(0),
-            entropy_target=jnp.float32(0.90),
-            window=empty_window(size).astype(jnp.float32),  # not a weak type, as it will be later
             skipped=jnp.int32(0),
+            memory=memory,
         )
+
+    def prepare(self, pictures: Sequence[Picture]) -> Request:
+        """See `asg_jax.engine.method.Method`."""
+        return self.engine.prepare(pictures)
 
     def step(
-        self, state: TrainState, pictures: Sequence[Picture], ids: Sequence[int]
-    ) -> tuple[TrainState, Report]:
-        """See `asg_jax.methods.base.Method`."""
-        moment = self.moment(state, pictures, ids)
-        cycle = self.settings.understanding_steps, self.settings.generation_steps
-        return self.loops[phase(moment.step, *cycle)].step(state, moment)
-
-    def moment(self, state: TrainState, pictures: Sequence[Picture], ids: Sequence[int]) -> Moment:
-        """The next step's place in the run, and its pictures on devices."""
-        seed, taken = (int(x) for x in self.kit.placement.get((state.seed, state.step)))
-        request = self.kit.placement.put(self.kit.scribe.pictures(pictures))
-        return Moment(seed, taken + 1, tuple(ids), request)
-
-
-def _adapted(
-    settings: Settings, role: str, modules: Mapping[str, Sequence[LoRASpec]]
-) -> list[LoRASpec]:
-    """What a role adapts, with the rank and scale of the settings where these say any."""
-    chosen = settings.role(role)
-    name = chosen.modules or role
-    if name not in modules:
-        raise UserError(
-            f"{role}.modules is '{name}'; this backbone has: {', '.join(sorted(modules))}."
-        )
-    given = {"rank": chosen.rank, "alpha": chosen.alpha}
-    size = {key: value for key, value in given.items() if value is not None}
-    return [replace(spec, **size) for spec in modules[name]]
+        self, state: TrainState, examples: Examples
+    ) -> tuple[TrainState, Callable[[], Report]]:
+        """See `asg_jax.engine.method.Method`."""
+        loop = self.loops[phase_of(examples.step, self.phases).name]
+        return loop.step(state, self.engine.moment(examples))

@@ -1,4 +1,4 @@
-"""The host side of the method: texts and pictures to arrays of fixed shapes, and back.
+"""Texts and pictures to arrays of fixed shapes on the host, and back.
 
 Fixed shapes keep the compiled programs few: a text that does not fit its room is left out.
 """
@@ -7,31 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from enum import IntEnum
 from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, UInt32
+from jaxtyping import Array
 from PIL import Image as Pillow
 from PIL.Image import Image as Picture
 
 from asg_jax.backbone import Processor, Prompt, Purpose, Request, host
+from asg_jax.engine.programs import Lengths, Sentence
 from asg_jax.errors import UserError
-from asg_jax.methods.asg.rollouts import Sentence, Texts
-from asg_jax.methods.asg.settings import Lengths
-from asg_jax.prompts.language import Language
-from asg_jax.rollout.text import TextRollout
-
-# Why a spec is rejected: with two questions that fit, no other fault weighs enough.
-REASON = "it did not hold two different questions with short answers"
-
-
-class Stream(IntEnum):
-    """What random numbers of an example are for; the attempts at a spec come last."""
-
-    ASK, SOLVE, DEAL, DESCRIBE, REFER, DRAW, EXAMINE, LEARN, SPEC = range(9)
+from asg_jax.prompts.language import REASON, Language
+from asg_jax.rollout.text import Texts
 
 
 class Scribe:
@@ -39,7 +28,7 @@ class Scribe:
 
     Attributes:
       framed: most tokens of a framed question.
-      check: most tokens of an instruction to write questions on a caption.
+      decomposed: most tokens of an instruction to write questions on a caption.
       frame: (height, width, count) -> prompts of a picture of that size each, without features.
     """
 
@@ -48,7 +37,7 @@ class Scribe:
         self._ids = lru_cache(2**14)(lambda text: tuple(processor.question(text)))
         longest = lambda texts: max(len(self._ids(text)) for text in texts)
         self.framed = lengths.question + longest(language.frame(""))
-        self.check = lengths.caption + longest([language.check("", r) for r in ("", REASON)])
+        self.decomposed = lengths.caption + longest([language.check("", r) for r in ("", REASON)])
         self.frame = lru_cache(4)(self._frame)
 
     def tell(self, rows: Sequence[Sequence[str]], room: int | None = None) -> Texts:
@@ -71,18 +60,18 @@ class Scribe:
         """Whether a text as a turn has at most `room` tokens."""
         return len(self._ids(text)) <= room
 
-    def hear(self, rollout: TextRollout) -> list[list[str]]:
-        """The texts that were sampled for every example (NumPy arrays)."""
-        ids, mask = np.asarray(rollout.ids), np.asarray(rollout.mask)
+    def hear(self, texts: Texts) -> list[list[str]]:
+        """The texts of every example as strings."""
+        ids, mask = np.asarray(texts.ids), np.asarray(texts.mask)
         say = lambda row, real: self.processor.text(row[real].tolist()).strip()
         return [
             [say(*one) for one in zip(*example, strict=True)]
             for example in zip(ids, mask, strict=True)
         ]
 
-    def questions(self, rollout: TextRollout) -> list[list[str | None]]:
+    def questions(self, texts: Texts) -> list[list[str | None]]:
         """The Proposer's questions; None where a text has none, or none that fits."""
-        return [[self._question(text) for text in row] for row in self.hear(rollout)]
+        return [[self._question(text) for text in row] for row in self.hear(texts)]
 
     def _question(self, text: str) -> str | None:
         question = self.language.question(text)
@@ -92,15 +81,15 @@ class Scribe:
         """Whether a question fits in all framings."""
         return all(self.fits(framed, self.framed) for framed in self.language.frame(question))
 
-    def captions(self, rollout: TextRollout) -> list[str | None]:
+    def captions(self, texts: Texts) -> list[str | None]:
         """The Solver's captions, the first sample of each row; None where there is none."""
-        return [self._caption(row[0]) for row in self.hear(rollout)]
+        return [self._caption(row[0]) for row in self.hear(texts)]
 
     def _caption(self, text: str) -> str | None:
         caption = self.language.caption(text)
         if not caption or len(self.processor.ids(caption)) > self.lengths.caption:
             return None
-        return caption if self.fits(self.language.check(caption), self.check) else None
+        return caption if self.fits(self.language.check(caption), self.decomposed) else None
 
     def pictures(self, pictures: Sequence[Picture]) -> Request:
         """Pictures that texts will follow."""
@@ -159,11 +148,6 @@ def fit_rows(prompt: Prompt, rows: int) -> Prompt:
         order=fit(prompt.order, np.iinfo(np.int32).max),  # it sees what is real, so stays finite
         mask=fit(prompt.mask, False),
     )
-
-
-def streams(seed: int, step: int, ids: Sequence[int], purpose: int) -> UInt32[np.ndarray, "B 4"]:
-    """Where the random numbers of examples come from; see `rollouts.keys`."""
-    return np.array([[seed, step, example % 2**32, purpose] for example in ids], np.uint32)
 
 
 def framings(count: int, language: Language, framed: bool, question: str) -> list[str]:

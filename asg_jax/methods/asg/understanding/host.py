@@ -1,4 +1,4 @@
-"""The understanding step between the devices and the texts.
+"""The texts of an understanding step, between its programs.
 
 Ask, Solve, Generate (arXiv 2606.27376), understanding step.
 """
@@ -6,6 +6,7 @@ Ask, Solve, Generate (arXiv 2606.27376), understanding step.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,12 +23,15 @@ from asg_jax.answers import (
     words_before_answer,
 )
 from asg_jax.backbone import host
-from asg_jax.methods.asg import understanding
-from asg_jax.methods.asg.kit import Kit, Learner, Moment
-from asg_jax.methods.asg.scribe import Stream, framings
-from asg_jax.methods.asg.understanding import Answers, Evidence, Forms, Judgement
-from asg_jax.methods.asg.updates import Said
-from asg_jax.methods.base import Report, TrainState
+from asg_jax.engine.engine import Engine, Moment
+from asg_jax.engine.method import Report
+from asg_jax.engine.state import TrainState
+from asg_jax.engine.texts import framings
+from asg_jax.methods.asg.purposes import Purpose
+from asg_jax.methods.asg.settings import Settings
+from asg_jax.methods.asg.understanding import device
+from asg_jax.methods.asg.understanding.device import Answers, Evidence, Forms, Judged
+from asg_jax.objectives.texts import Said
 
 Questions = list[list[str | None]]  # K for each picture; None where there is none
 Spoken = list[list[list[str]]]  # answers to each of them, the greedy one last
@@ -48,57 +52,71 @@ class Notes(NamedTuple):
 class UnderstandingStep:
     """Takes understanding steps."""
 
-    def __init__(self, kit: Kit):
-        self.kit = kit
-        learn = partial(understanding.learn, kit.backbone, kit.settings, kit.processor.stop_ids)
-        self._learn = Learner(learn)
+    def __init__(self, engine: Engine, settings: Settings):
+        self.engine, self.settings = engine, settings
+        model = engine.model
+        self._learn = partial(device.learn, model.backbone, settings, model.processor.stop_ids)
 
-    def step(self, state: TrainState, moment: Moment) -> tuple[TrainState, Report]:
+    def step(self, state: TrainState, moment: Moment) -> tuple[TrainState, Callable[[], Report]]:
         """One step on the pictures of the moment."""
         evidence, notes = self.gather(state, moment)
-        learned = self._learn(self.kit.base, state, evidence)
-        metrics, judged = self.kit.placement.get((learned.metrics, learned.judgement))
-        numbers = {name: float(value) for name, value in metrics.items()}
-        return learned.state, Report("understanding", numbers, _rows(moment, notes, judged))
+        learned = self.engine.learn(self._learn, state, evidence)
+
+        def report() -> Report:
+            metrics, judged = self.engine.placement.get((learned.metrics, learned.judged))
+            numbers = {name: float(value) for name, value in metrics.items()}
+            return Report("understanding", numbers, _rows(moment, notes, judged))
+
+        return learned.state, report
 
     def gather(self, state: TrainState, moment: Moment) -> tuple[Evidence, Notes]:
         """Lets the roles ask and answer; the evidence lies on devices."""
-        kit = self.kit
+        engine, count = self.engine, self.settings.candidates
         asked = self._ask(state, moment)
-        questions = kit.scribe.questions(kit.placement.get(asked.rollout))
+        questions = engine.scribe.questions(engine.placement.get(asked.rollout.texts))
         answered = self._solve(state, moment, questions)
-        spoken = _grouped(kit.hear(answered.rollout), kit.settings.candidates)
+        heard = engine.scribe.hear(engine.placement.get(answered.rollout.texts))
+        spoken = _grouped(heard, count)
         found = (
             read_forms(questions),
             read_answers(questions, [[answers[:-1] for answers in row] for row in spoken]),
-            moment.stream(Stream.DEAL),
+            moment.examples.stream(Purpose.JUDGE),
         )
-        evidence = Evidence(asked, answered, *kit.placement.put(found))
-        return evidence, Notes(questions, spoken)
+        return Evidence(asked, answered, *engine.placement.put(found)), Notes(questions, spoken)
 
     def _ask(self, state: TrainState, moment: Moment) -> Said:
         """K candidates on each picture."""
-        kit, settings = self.kit, self.kit.settings
-        instruction = [kit.language.ask] * settings.candidates
-        texts = kit.scribe.tell([instruction] * len(moment.ids))
-        heat = settings.temperatures.question
-        proposer = kit.params(state, "proposer")
-        return kit.speak(proposer, "question", moment, texts, heat, Stream.ASK)
+        engine, settings = self.engine, self.settings
+        instruction = [engine.language.ask] * settings.candidates
+        return engine.continue_texts(
+            engine.params(state, "proposer"),
+            settings.lengths.question,
+            moment,
+            engine.scribe.tell([instruction] * len(moment.examples.ids)),
+            settings.temperatures.question,
+            Purpose.ASK,
+        )
 
     def _solve(self, state: TrainState, moment: Moment, questions: Questions) -> Said:
         """N answers to each question and a greedy one, all on one prefix per picture."""
-        kit, settings = self.kit, self.kit.settings
-        wordings = partial(framings, settings.framings, kit.language, settings.framed)
-        canonical = lambda question: kit.language.frame(question)[0]
+        engine, settings = self.engine, self.settings
+        wordings = partial(framings, settings.framings, engine.language, settings.framed)
+        canonical = lambda question: engine.language.frame(question)[0]
         told = [
             [text for q in row for text in (*wordings(q or ""), canonical(q or ""))]
             for row in questions
         ]
-        texts = kit.scribe.tell(told, kit.scribe.framed)
-        heat = np.full((settings.candidates, settings.framings + 1), settings.temperatures.answer)
-        heat[:, -1] = 0
-        solver = kit.params(state, "solver")
-        return kit.speak(solver, "answer", moment, texts, heat.ravel(), Stream.SOLVE)
+        shape = settings.candidates, settings.framings + 1
+        temperature = np.full(shape, settings.temperatures.answer)
+        temperature[:, -1] = 0
+        return engine.continue_texts(
+            engine.params(state, "solver"),
+            settings.lengths.answer,
+            moment,
+            engine.scribe.tell(told, engine.scribe.framed),
+            temperature.ravel(),
+            Purpose.SOLVE,
+        )
 
 
 def read_forms(questions: Questions) -> Forms:
@@ -150,15 +168,15 @@ def _grouped(texts: list[list[str]], groups: int) -> Spoken:
     return [[row[n * size : (n + 1) * size] for n in range(groups)] for row in texts]
 
 
-def _rows(moment: Moment, notes: Notes, judged: Judgement) -> list[dict[str, Any]]:
+def _rows(moment: Moment, notes: Notes, judged: Judged) -> list[dict[str, Any]]:
     """The best question on each picture, or its first text where none is without fault."""
     rows, (questions, spoken) = [], notes
-    for n, k in enumerate(judged.chosen.tolist()):
+    for n, k in enumerate(judged.chosen.place.tolist()):
         texts = spoken[n][k][:-1] if questions[n][k] else []
         votes = Counter(normalize_answer(parse_answer(text)) for text in texts)
         rows.append(
             {
-                "picture": moment.ids[n],
+                "picture": moment.examples.ids[n],
                 "question": questions[n][k] or "",
                 "answer": max(votes, key=votes.__getitem__, default=""),
                 "votes": ", ".join(f"{text} {count}" for text, count in votes.most_common()),

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from asg_jax.signals.groups import masked_mean, sequence_means
+from asg_jax.ops.masked import masked_mean, sequence_means
 
 X = jnp.array([[1.0, 3.0, np.nan], [np.inf, np.nan, -np.inf]])
 MASK = jnp.array([[True, True, False], [False, False, False]])

@@ -1,0 +1,201 @@
+"""A model at work: its roles' parameters, and its programs, each compiled once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any, Literal, NamedTuple, cast
+
+import jax
+import numpy as np
+from jaxtyping import Float
+from PIL.Image import Image as Picture
+
+from asg_jax.adapters import init_roles
+from asg_jax.backbone import Params, PyTree, Request, Sampler
+from asg_jax.engine import programs
+from asg_jax.engine.method import Examples
+from asg_jax.engine.model import UnifiedModel
+from asg_jax.engine.placement import Placement, Program
+from asg_jax.engine.programs import Comparison, Inquiry, Lengths, Likeness, Order, Replies, Talk
+from asg_jax.engine.roles import Metrics, Optimizer, Role, adapted, start
+from asg_jax.engine.state import RoleState, TrainState
+from asg_jax.engine.texts import Scribe
+from asg_jax.objectives.texts import Said
+from asg_jax.ops.slices import cut, uncut
+from asg_jax.prompts.language import Language
+from asg_jax.rollout.image import Drawings
+from asg_jax.rollout.text import Texts
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A step's examples, their pictures on devices.
+
+    Attributes:
+      examples: what the step works on.
+      request: the pictures as every role sees them whose adapter leaves the vision tower alone.
+      pictures: the pictures as the others see them, not yet encoded.
+    """
+
+    examples: Examples
+    request: Request
+    pictures: Request
+
+
+class Learned(NamedTuple):
+    """What a step's learning gives.
+
+    Attributes:
+      state: after the step.
+      metrics: for people.
+      judged: signals and rewards, the first axis of each array counting examples.
+    """
+
+    state: TrainState
+    metrics: Metrics
+    judged: Any
+
+
+Judge = Literal["live", "frozen", "ema"]
+# (base, state, batch) with static slices in front -> what was learned
+Learn = Callable[[int, PyTree, TrainState, Any], Learned]
+
+
+@dataclass(frozen=True, eq=False)
+class Engine:
+    """A model at work.
+
+    Attributes:
+      model: what is worked with.
+      language: that it understands.
+      lengths: room for every sort of text.
+      placement: how batches lie on devices.
+      micro: examples that each device takes at a time in updates and drawings; None is all.
+    """
+
+    model: UnifiedModel
+    language: Language
+    lengths: Lengths
+    placement: Placement
+    micro: int | None = None
+    _compiled: dict[Any, Program] = field(default_factory=dict)
+
+    @cached_property
+    def scribe(self) -> Scribe:
+        """Reads and writes."""
+        return Scribe(self.model.processor, self.language, self.lengths)
+
+    def roles(
+        self, key: jax.Array, optimizer: Optimizer, settings: dict[str, Role]
+    ) -> dict[str, RoleState]:
+        """The roles before the first step, each with an adapter that changes nothing yet."""
+        modules = {name: adapted(name, role, self.model.modules) for name, role in settings.items()}
+        adapters = init_roles(key, self.model.base, modules)
+        return {name: start(optimizer, role, adapters[name]) for name, role in settings.items()}
+
+    def params(self, state: TrainState, role: str | None) -> Params:
+        """The model as a role; None is the frozen model."""
+        return Params(self.model.base, None if role is None else state.roles[role].adapter)
+
+    def judge(self, state: TrainState, kind: Judge, role: str) -> Params:
+        """The model as the one that judges: a role as it is, the frozen model, or its average."""
+        if kind == "ema":
+            return Params(self.model.base, state.roles[role].evaluated)
+        return self.params(state, role if kind == "live" else None)
+
+    def prepare(self, pictures: Sequence[Picture]) -> Request:
+        """Pictures as arrays on the host."""
+        return self.scribe.pictures(pictures)
+
+    def moment(self, examples: Examples) -> Moment:
+        """A step's pictures on devices, encoded once for all roles that can share this."""
+        pictures = self.placement.put(examples.request)
+        request = self._run(programs.see)(Params(self.model.base), pictures)
+        return Moment(examples, request, pictures)
+
+    def seen(self, params: Params, moment: Moment) -> Request:
+        """The step's pictures as a role sees them."""
+        reach = any(map(self.model.backbone.spec.sees_through, params.adapter or ()))
+        return moment.pictures if reach else moment.request
+
+    def continue_texts(
+        self,
+        params: Params,
+        tokens: int,
+        moment: Moment,
+        texts: Texts,
+        temperature: float | Float[np.ndarray, " G"],
+        purpose: int,
+    ) -> Said:
+        """Lets a role continue texts about the step's pictures; on devices.
+
+        Args:
+          params: the role.
+          tokens: most tokens of what it says.
+          moment: of the step.
+          texts: what the role is told, as NumPy arrays.
+          temperature: of sampling; 0 is greedy.
+          purpose: of the random numbers.
+        """
+        warmth = np.broadcast_to(np.float32(temperature), texts.ids.shape[:2])
+        told = self.placement.put((texts, warmth, moment.examples.stream(purpose)))
+        talk = Talk(self.seen(params, moment), *told)
+        program = self._run(programs.continue_texts, tokens, self.model.processor.stop_ids)
+        return Said(talk.request, talk.texts, program(params, talk))
+
+    def draw(self, params: Params, sampler: Sampler, images: int, order: Order) -> Drawings:
+        """A group of images for each caption; on devices, as all that follows."""
+        return self._run(programs.draw, sampler, images, rows=order)(params, order)
+
+    def ask_about(self, params: Params, probability: bool, inquiry: Inquiry) -> Replies:
+        """Answers about drawings, and captions of them."""
+        program = self._run(
+            programs.ask_about, self.model.processor, self.lengths, probability, rows=inquiry
+        )
+        return program(params, inquiry)
+
+    def compare(
+        self, params: Params, pictures: bool, likelihood: bool, batch: Comparison
+    ) -> Likeness:
+        """How drawings, prompts and captions resemble each other."""
+        program = self._run(
+            programs.compare, self.model.processor, pictures, likelihood, rows=batch
+        )
+        return program(params, batch)
+
+    def slices(self, batch: PyTree) -> int:
+        """Into how many parts a batch is cut so that no device takes more than `micro` examples."""
+        rows = len(jax.tree.leaves(batch)[0]) // self.placement.shares
+        fits = lambda n: rows % n == 0 and (self.micro is None or rows // n <= self.micro)
+        return next(filter(fits, range(1, rows + 1)), 1)
+
+    def _run(self, function: Callable[..., Any], *static: Any, rows: PyTree = None) -> Program:
+        """The compiled form of a program with these static arguments, in slices of `rows`."""
+        slices = 1 if rows is None else self.slices(rows)
+        name = (function, static, slices)
+        if name not in self._compiled:
+            whole = partial(function, self.model.backbone, *static)
+            program = whole if slices == 1 else partial(_in_slices, whole, slices)
+            self._compiled[name] = self.placement.compile(program)
+        return self._compiled[name]
+
+    def learn(self, learn: Learn, state: TrainState, batch: Any) -> Learned:
+        """Runs the learning of a step, which takes the old state's memory for the new one.
+
+        The new state lies on devices as the old one did; `batch.stream` counts examples.
+        """
+        slices = self.slices(batch.stream)
+        name = (learn, slices)
+        if name not in self._compiled:
+            lies = lambda x: x.sharding if x.committed else None
+            shardings = Learned(jax.tree.map(lies, state), cast(Any, None), lies(batch.stream))
+            compiled = jax.jit(partial(learn, slices), donate_argnums=1, out_shardings=shardings)
+            self._compiled[name] = cast(Program, compiled)
+        compiled = cast(Callable[..., Learned], self._compiled[name])
+        return compiled(self.model.base, state, batch)
+
+
+def _in_slices(program: Program, slices: int, params: Params, batch: PyTree) -> PyTree:
+    return uncut(jax.lax.map(partial(program, params), cut(batch, slices)))

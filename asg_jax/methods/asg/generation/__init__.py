@@ -1,0 +1,1 @@
+"""The generation step: its texts (host) and its signals, rewards and update (device)."""

@@ -1,0 +1,1 @@
+"""The understanding step: its texts (host) and its signals, rewards and updates (device)."""

@@ -1,0 +1,172 @@
+"""Objectives of roles that speak. Drift is the exact KL in nats per token, at temperature 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from asg_jax.backbone import Adapter, Backbone, Params, PyTree, Request, encode
+from asg_jax.objectives.kl import k3
+from asg_jax.objectives.losses import Losses
+from asg_jax.objectives.policy_gradient import Means, grpo_loss, reinforce_loss
+from asg_jax.ops.masked import Scalar, masked_mean, sequence_means
+from asg_jax.ops.vocab import TokenStats, token_stats
+from asg_jax.pytree import pytree
+from asg_jax.rollout.text import TextRollout, Texts, predicting_states
+
+
+@pytree
+class Said:
+    """What a role said (G samples of each example), and to what.
+
+    Attributes:
+      request: the pictures that it saw.
+      texts: what it was told, between the pictures and its words.
+      rollout: its words, sampled at temperatures above 0 where they are to be learned from.
+    """
+
+    request: Request
+    texts: Texts
+    rollout: TextRollout
+
+
+@pytree
+class TextLesson:
+    """Sampled texts and how good they were.
+
+    Attributes:
+      said: the texts.
+      advantages: how much better than expected each of them was.
+      kept: texts that count.
+    """
+
+    said: Said
+    advantages: Float[Array, "B G"]
+    kept: Bool[Array, "B G"]
+
+
+@dataclass(frozen=True)
+class GRPO:
+    """Clipped policy gradient with the k3 penalty. (GRPO, arXiv 2402.03300.)
+
+    A rollout serves one update, so the ratio is taken against the policy's own stopped value, which
+    rounding cannot move; sampler and trainer are two programs whose log-probs differ in bfloat16.
+
+    Attributes:
+      clip: the ratio acts within [1 - clip, 1 + clip].
+      correction: largest weight, trainer's probability over sampler's, by which a token counts; 0
+        leaves the gap between the two uncorrected. (Truncated importance sampling.)
+    """
+
+    name: ClassVar[str] = "grpo"
+    imitates: ClassVar[bool] = False
+    clip: float = 0.2
+    correction: float = 0.0
+
+    def loss(
+        self, stats: TokenStats, sampled: Array, advantages: Array, mask: Array, beta: Scalar
+    ) -> Means:
+        """Loss of every text; arguments as in `objectives.policy_gradient.grpo_loss`."""
+        now = stats.log_prob
+        kl = k3(now, _given(stats.reference_log_prob))
+        weighted = corrected(self.correction, now, sampled, mask)
+        stopped = jax.lax.stop_gradient(now)
+        return grpo_loss(advantages, now, stopped, kl, mask, beta, self.clip, weighted)
+
+
+@dataclass(frozen=True)
+class Reinforce:
+    """Plain policy gradient with the exact KL as penalty; a baseline is in the advantages."""
+
+    name: ClassVar[str] = "reinforce"
+    imitates: ClassVar[bool] = False
+
+    def loss(
+        self, stats: TokenStats, sampled: Array, advantages: Array, mask: Array, beta: Scalar
+    ) -> Means:
+        """Loss of every text; see `GRPO.loss`."""
+        return reinforce_loss(advantages, stats.log_prob, _given(stats.kl), mask, beta)
+
+
+@dataclass(frozen=True)
+class Imitation:
+    """Cross-entropy of the texts that are kept, with the exact KL as penalty."""
+
+    name: ClassVar[str] = "imitation"
+    imitates: ClassVar[bool] = True
+
+    def loss(
+        self, stats: TokenStats, sampled: Array, advantages: Array, mask: Array, beta: Scalar
+    ) -> Means:
+        """Loss of every text; see `GRPO.loss`."""
+        ones = jnp.ones_like(advantages)
+        return reinforce_loss(ones, stats.log_prob, _given(stats.kl), mask, beta)
+
+
+TextObjective = GRPO | Reinforce | Imitation
+
+
+def text_losses(
+    objective: TextObjective,
+    backbone: Backbone,
+    base: PyTree,
+    adapter: Adapter,
+    lesson: TextLesson,
+    beta: Scalar,
+) -> Losses:
+    """The losses of a role's texts; the prefix of an example is computed once for all of them.
+
+    (Ask, Solve, Generate, arXiv 2606.27376, understanding step.)
+
+    Args:
+      objective: static under jit.
+      backbone: static under jit.
+      base: frozen parameters.
+      adapter: of the role; what the gradient is taken of.
+      lesson: what was said.
+      beta: coefficient of the penalty.
+    """
+    said, params, frozen = lesson.said, Params(base, adapter), Params(base)
+    stats = token_stats(
+        text_states(backbone, params, said),
+        backbone.unembedding(params),
+        said.rollout.ids,
+        temperature=said.rollout.temperature,
+        reference=(text_states(backbone, frozen, said), backbone.unembedding(frozen)),
+    )
+    mask = said.rollout.mask & lesson.kept[..., None]
+    sampled = said.rollout.log_probs
+    values, kept = objective.loss(stats, sampled, lesson.advantages, mask, beta)
+    gap = jnp.abs(stats.log_prob - sampled)
+    measures = {
+        "advantage": jnp.abs(lesson.advantages),
+        "entropy": masked_mean(stats.entropy, mask, axis=-1),
+        "mismatch": masked_mean(gap, mask, axis=-1),
+        "mismatch_max": jnp.where(mask, gap, 0).max(-1),
+    }
+    return Losses(values, kept, sequence_means(_given(stats.kl), mask)[0], measures)
+
+
+def text_states(backbone: Backbone, params: Params, said: Said) -> Float[Array, "B G N D"]:
+    """The final states that predict the tokens of what was said."""
+    prompt = encode(backbone, params, said.request).main
+    return predicting_states(backbone, params, prompt, said.texts, said.rollout.texts)
+
+
+def corrected(
+    largest: float, now: Float[Array, "*b T"], sampled: Float[Array, "*b T"], mask: Array
+) -> Float[Array, "*b T"] | None:
+    """Weights min(p / p_sampler, largest) of tokens, without gradient; None for a largest of 0."""
+    if largest == 0:
+        return None
+    ratio = jnp.exp(jnp.where(mask, jax.lax.stop_gradient(now) - sampled, 0))
+    return jnp.minimum(ratio, largest)
+
+
+def _given(statistic: Array | None) -> Array:
+    assert statistic is not None  # it is there wherever a reference was given
+    return statistic
