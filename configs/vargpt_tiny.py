@@ -8,24 +8,33 @@ projectors too; and because a reward says little about any single bit, more draw
 are compared.
 """
 
+from dataclasses import replace
+
 from ml_collections import ConfigDict
 
 from asg_jax.configs import bagel_tiny
+from asg_jax.methods import settings_for
+from asg_jax.objectives.drawings import BitsGRPO
+from asg_jax.train.evolve.typed import as_config
+
+METHOD = bagel_tiny.METHOD | {
+    "images": 16,
+    "sampler": replace(bagel_tiny.METHOD["sampler"], guidance=1.0),
+    "generator": replace(
+        bagel_tiny.METHOD["generator"],
+        learning_rate=5e-4,
+        modules="drawing",
+        objective=BitsGRPO(),
+    ),
+}
+RUN = replace(
+    bagel_tiny.RUN,
+    name="vargpt_tiny",
+    model="vargpt-tiny",
+    eval=replace(bagel_tiny.RUN.eval, guidance=2.0),
+)
 
 
-def get_config() -> ConfigDict:
-    """The settings of the run."""
-    config = bagel_tiny.get_config()
-    config.update(
-        name="vargpt_tiny",
-        model="vargpt-tiny",
-        method={
-            "objective": "grpo",
-            "draws": 1,
-            "images": 16,
-            "sampler": {"guidance": 1.0},
-            "generator": {"learning_rate": 5e-4, "modules": "drawing"},
-        },
-        eval={"guidance": 2.0},
-    )
-    return config
+def get_config(method: str = "asg") -> ConfigDict:
+    """The settings of a run of some method."""
+    return as_config(replace(RUN, method=settings_for(method, METHOD)))

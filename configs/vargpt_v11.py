@@ -19,18 +19,23 @@ The adapters that the run writes are PEFT folders: merge one with `asg-jax conve
 to evaluate it with other tools.
 """
 
+from dataclasses import replace
+
 from ml_collections import ConfigDict
 
 from asg_jax.configs import bagel_7b
+from asg_jax.methods import settings_for
+from asg_jax.objectives.drawings import BitsGRPO
+from asg_jax.train.evolve.typed import as_config
+
+# 512 pixels, ten scales; bits are sampled as they are, without guidance.
+METHOD = bagel_7b.METHOD | {
+    "generator": replace(bagel_7b.METHOD["generator"], objective=BitsGRPO()),
+    "sampler": replace(bagel_7b.METHOD["sampler"], grid=(32, 32)),
+}
+RUN = replace(bagel_7b.RUN, name="vargpt_v11", model="VARGPT-v1.1")
 
 
-def get_config() -> ConfigDict:
-    """The settings of the run."""
-    config = bagel_7b.get_config()
-    config.update(
-        name="vargpt_v11",
-        model="VARGPT-v1.1",
-        # 512 pixels, ten scales; bits are sampled as they are, without guidance.
-        method={"objective": "grpo", "sampler": {"grid": (32, 32)}},
-    )
-    return config
+def get_config(method: str = "asg") -> ConfigDict:
+    """The settings of a run of some method."""
+    return as_config(replace(RUN, method=settings_for(method, METHOD)))

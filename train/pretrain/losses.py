@@ -36,7 +36,10 @@ def drawing_loss(
 
     Bits enter the network with random flips that later scales correct, others in every draw.
     """
-    prompts, keys = encode(backbone, params, lesson.request), jax.random.split(key, len(lesson.pixels))
+    prompts, keys = (
+        encode(backbone, params, lesson.request),
+        jax.random.split(key, len(lesson.pixels)),
+    )
     condition = backbone.condition(params, prompts, keys)
     if backbone.spec.kind == "bits":
         return _bits_loss(backbone, params, condition, lesson, key, draws)

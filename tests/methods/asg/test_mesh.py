@@ -1,19 +1,15 @@
 """The same steps on several devices, in either style of running rollouts."""
 
-from contextlib import nullcontext
-from functools import partial
-
 import jax
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from asg_jax.methods.asg import Asg
-from asg_jax.methods.base import TrainState
+from asg_jax.engine.state import TrainState
 from asg_jax.train.benchmarks.compilations import Compilations
-from asg_jax.train.evolve.placement import Placement, replicate
-from asg_jax.train.mesh import make_mesh, parallelize
-from tests.methods.conftest import BABBLE, copied, fitting, make, pictures
+from asg_jax.train.evolve.placement import MeshPlacement
+from asg_jax.train.mesh import make_mesh
+from tests.tiny import copied, make, take
 
 pytestmark = pytest.mark.slow
 

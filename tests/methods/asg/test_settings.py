@@ -1,66 +1,88 @@
 """Settings that do not fit are refused, with a word on what to change; ablations change one."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
 from asg_jax.backbone import Sampler
 from asg_jax.errors import UserError
-from asg_jax.methods.asg import ABLATIONS, Settings, ablation
-from asg_jax.methods.asg.settings import OBJECTIVES, Role, Temperatures, check
+from asg_jax.methods.asg import ABLATIONS, Settings
+from asg_jax.methods.asg.settings import Temperatures, check
+from asg_jax.objectives.drawings import BitsGRPO, DrawingObjective, FlowGRPO
+from asg_jax.objectives.texts import Imitation
+from asg_jax.train.evolve.typed import changed
 
 STOCHASTIC = Sampler(grid=(4, 4), guidance=1.0, noise_level=0.7)
+OBJECTIVES = [one() for one in DrawingObjective.__args__]
+
+
+def drawing(objective: DrawingObjective, **changes) -> Settings:
+    """The paper's settings with another objective of the Generator."""
+    full = Settings()
+    return replace(full, generator=replace(full.generator, objective=objective), **changes)
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("settings", "words"),
     [
-        ({"objective": "flow_grpo"}, "noise_level"),
-        ({"objective": "flow_grpo", "sampler": replace(STOCHASTIC, guidance=4.0)}, "guidance"),
-        ({"temperatures": Temperatures(answer=0.0)}, "temperatures.answer"),
-        ({"temperatures": Temperatures(question=0.0)}, "temperatures.question"),
-        ({"candidates": 0}, "candidates is 0"),
-        ({"images": 0}, "images is 0"),
-        ({"questions": 1}, "questions is 1"),
-        ({"questions": 4}, "questions is 4"),
-        ({"understanding_steps": 0, "generation_steps": 0}, "cycle"),
+        (drawing(FlowGRPO()), "noise_level"),
+        (drawing(FlowGRPO(), sampler=replace(STOCHASTIC, guidance=4.0)), "guidance"),
+        (Settings(temperatures=Temperatures(answer=0.0)), "temperatures.answer"),
+        (Settings(temperatures=Temperatures(question=0.0)), "temperatures.question"),
+        (Settings(candidates=0), "candidates is 0"),
+        (Settings(images=0), "images is 0"),
+        (Settings(questions=1), "questions is 1"),
+        (Settings(questions=4), "questions is 4"),
+        (Settings(understanding_steps=0, generation_steps=0), "cycle"),
+        (Settings(weights={"beauty": 1.0}), "weights.beauty is no signal; known are vote_fid"),
+        (Settings(weights={"diversity": 0.0}), "weights gives no signal a weight"),
+        (Settings(question_weights={"depth": 1.0}), "question_weights.depth is no signal"),
     ],
 )
-def test_misfits_are_refused(changes: dict, words: str) -> None:
+def test_misfits_are_refused(settings: Settings, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        check(replace(Settings(), **changes), "flow")
+        check(settings, "flow")
 
 
-@pytest.mark.parametrize(
-    ("objective", "kind"), [(name, kind) for kind, names in OBJECTIVES.items() for name in names]
-)
-def test_objectives_train_their_kind_only(objective, kind) -> None:
-    settings = Settings(objective=objective, sampler=STOCHASTIC)
-    check(settings, kind)
-    other = {"flow": "bits", "bits": "flow"}[kind]
-    with pytest.raises(UserError, match=f"'{objective}' does not train .* '{other}'; choose one"):
-        check(settings, other)
+@pytest.mark.parametrize("steps", [(1, 0), (0, 1)])
+def test_a_cycle_of_one_step_passes(steps: tuple[int, int]) -> None:
+    check(Settings(understanding_steps=steps[0], generation_steps=steps[1]), "flow")
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda one: one.name)
+def test_objectives_train_their_kinds_only(objective: DrawingObjective) -> None:
+    settings = drawing(objective, sampler=STOCHASTIC)
+    for kind in ("flow", "bits"):
+        if kind in objective.kinds:
+            check(settings, kind)
+            continue
+        with pytest.raises(UserError, match=f"'{objective.name}' does not train .* '{kind}'; choo"):
+            check(settings, kind)
 
 
 @pytest.mark.parametrize("change", [{"guidance": 3.0}, {"temperature": 0.5}, {"top_p": 0.9}])
 def test_bits_are_learned_from_as_they_were_drawn(change: dict) -> None:
-    plain = Settings(objective="grpo", sampler=STOCHASTIC)
+    plain = drawing(BitsGRPO(), sampler=STOCHASTIC)
     with pytest.raises(UserError, match=r"set sampler.guidance, .* to 1\."):
         check(replace(plain, sampler=replace(STOCHASTIC, **change)), "bits")
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_changes_what_it_names_and_nothing_else(name: str) -> None:
-    full = Settings(solver=Role(3e-4, rank=8), candidates=5)
-    changed = ablation(full, name)
-    check(changed, "flow")
-    (path, value), *rest = ABLATIONS[name].items()
-    head, _, tail = path.partition(".")
-    assert not rest and getattr(full, head) != getattr(changed, head)
-    assert (getattr(getattr(changed, head), tail) if tail else getattr(changed, head)) == value
-    assert replace(changed, **{head: getattr(full, head)}) == full
+    full = Settings(candidates=5)
+    varied = full
+    for path, value in ABLATIONS[name].items():
+        varied = changed(varied, path, value)
+    check(varied, "flow")
+    heads = {path.partition(".")[0] for path in ABLATIONS[name]}
+    for field in fields(Settings):
+        same = getattr(full, field.name) == getattr(varied, field.name)
+        assert same == (field.name not in heads), field.name
 
 
-def test_unknown_ablations_are_refused() -> None:
-    with pytest.raises(UserError, match="'no_such'.*no_ste"):
-        ablation(Settings(), "no_such")
+def test_the_imitating_run_imitates_in_every_role() -> None:
+    varied = Settings()
+    for path, value in ABLATIONS["sft"].items():
+        varied = changed(varied, path, value)
+    assert all(role.objective.imitates for role in varied.roles.values())
+    assert isinstance(varied.solver.objective, Imitation)

@@ -1,16 +1,20 @@
 """Texts and pictures become arrays of the same shapes in every step."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
 
 from asg_jax.backbone import Params
+from asg_jax.engine.method import Examples
+from asg_jax.engine.programs import Lengths
+from asg_jax.engine.texts import Scribe, fit_rows, framings
 from asg_jax.errors import UserError
-from asg_jax.methods.asg.scribe import Scribe, Stream, fit_rows, framings, streams
-from asg_jax.methods.asg.settings import Lengths
+from asg_jax.methods.asg.purposes import Purpose
 from asg_jax.prompts import SCENES
-from asg_jax.rollout.text import TextRollout
-from tests.methods.conftest import flows, spoken
+from asg_jax.rollout.text import Texts
+from tests.tiny import flows, spoken
 
 LONG = "is the red circle left of the blue square?"
 
@@ -20,9 +24,9 @@ def scribe(model) -> Scribe:
     return Scribe(model.processor, SCENES, Lengths(question=8, answer=3, caption=6, spec=4))
 
 
-def rollout(ids: list[list[list[int]]]) -> TextRollout:
+def rollout(ids: list[list[list[int]]]) -> Texts:
     """What a role said, of these tokens and -1 for padding."""
-    return spoken(np.array(ids))
+    return spoken(np.array(ids)).texts
 
 
 @flows  # the other has longer markers
@@ -95,15 +99,16 @@ def test_drawings_that_the_tower_would_resize_are_refused(scribe: Scribe) -> Non
         scribe.frame(40, 40, 2)
 
 
-def test_random_numbers_differ_by_seed_step_example_and_purpose() -> None:
+def test_random_numbers_differ_by_seed_step_picture_place_and_purpose() -> None:
+    nothing: Any = None
     rows = [
         row
         for seed in (0, 1)
         for step in (1, 2)
-        for purpose in (Stream.ASK, Stream.SOLVE, Stream.SPEC, Stream.SPEC + 1)
-        for row in streams(seed, step, (5, 6), purpose).tolist()
+        for purpose in (Purpose.ASK, Purpose.SOLVE)
+        for row in Examples(seed, step, (5, 6, 5), (0, 1, 2), nothing).stream(purpose).tolist()
     ]
-    assert len({tuple(row) for row in rows}) == len(rows) == 32
+    assert len({tuple(row) for row in rows}) == len(rows) == 24
 
 
 def test_temperature_alone_takes_the_canonical_framing_every_time() -> None:
