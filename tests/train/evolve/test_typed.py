@@ -26,7 +26,12 @@ class Outer:
     weights: Mapping[str, float] = field(default_factory=lambda: {"vote": 1.0})
 
 
-GOOD = {"inner": {"size": 3, "rate": 1, "grid": [2, 2]}, "kind": "b", "names": ["x"], "weights": {"ste": 2}}
+GOOD = {
+    "inner": {"size": 3, "rate": 1, "grid": [2, 2]},
+    "kind": "b",
+    "names": ["x"],
+    "weights": {"ste": 2},
+}
 
 
 def test_values_become_dataclasses_of_their_types():
