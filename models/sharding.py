@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -25,12 +26,18 @@ def partition(path: str, shape: Sequence[int], mesh: Mesh, rules: Rules) -> Part
     A rule counts from the last axis, so that it serves a layer and a stack of layers alike. An
     axis that the mesh does not divide stays whole.
     """
-    for pattern, axes in rules:
-        if re.fullmatch(pattern, path):
-            whole = (None,) * (len(shape) - len(axes))
-            pairs = zip(shape, (*whole, *axes), strict=True)
-            return PartitionSpec(*[_fitting(size, axes, mesh) for size, axes in pairs])
-    return PartitionSpec()
+    return _spec(shape, _axes(path, rules), mesh)
+
+
+def _axes(path: str, rules: Rules) -> tuple[str | None, ...]:
+    return next((axes for pattern, axes in rules if re.fullmatch(pattern, path)), ())
+
+
+def _spec(shape: Sequence[int], axes: tuple[str | None, ...], mesh: Mesh) -> PartitionSpec:
+    if not axes:
+        return PartitionSpec()
+    pairs = zip(shape, ((None,) * (len(shape) - len(axes)) + axes), strict=True)
+    return PartitionSpec(*[_fitting(size, names, mesh) for size, names in pairs])
 
 
 def _fitting(size: int, axes: str | None, mesh: Mesh) -> tuple[str, ...] | None:
@@ -44,3 +51,21 @@ def shardings(abstract: PyTree, mesh: Mesh, rules: Rules) -> PyTree:
         NamedSharding(mesh, partition(p, leaf.shape, mesh, rules)) for p, leaf in paths(abstract)
     ]
     return jax.tree.unflatten(jax.tree.structure(abstract), flat)
+
+
+def state_shardings(state: PyTree, mesh: Mesh, rules: Rules) -> PyTree:
+    """The shardings of what learning changes, as a tree of `NamedSharding`.
+
+    Wherever it holds adapters (their averages, an optimizer's moments), factor `a` is cut like the
+    inputs of its kernel and `b` like the outputs; everything else is replicated.
+    """
+    place = lambda keys, leaf: NamedSharding(mesh, _factor(keys, leaf.shape, mesh, rules))
+    return jax.tree.map_with_path(place, state)
+
+
+def _factor(keys: tuple[Any, ...], shape: Sequence[int], mesh: Mesh, rules: Rules) -> PartitionSpec:
+    *_, module, factor = (None, None, *(getattr(k, "key", getattr(k, "name", None)) for k in keys))
+    axes = _axes(f"{module}.kernel", rules)
+    if factor not in ("a", "b") or not axes:
+        return PartitionSpec()
+    return _spec(shape, (axes[0], None) if factor == "a" else (None, axes[1]), mesh)

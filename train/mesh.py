@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.experimental.mesh_utils import create_device_mesh
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from asg_jax.errors import UserError
@@ -16,6 +18,26 @@ AXES = ("data", "fsdp", "tensor")
 BATCH = PartitionSpec(BATCH_AXES)
 
 Style = Literal["mesh", "pmap"]
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of every batch that one process works on.
+
+    Attributes:
+      parts: those that it has, of those into which devices cut a batch.
+      count: into how many they cut it.
+      first: whether no process before has the same parts.
+    """
+
+    parts: tuple[int, ...] = (0,)
+    count: int = 1
+    first: bool = True
+
+    def rows(self, total: int) -> tuple[int, ...]:
+        """Places of its examples in a batch, which `count` divides."""
+        size = total // self.count
+        return tuple(row for part in self.parts for row in range(part * size, (part + 1) * size))
 
 
 def make_mesh(fsdp: int = 1, tensor: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
@@ -30,8 +52,32 @@ def make_mesh(fsdp: int = 1, tensor: int = 1, devices: Sequence[Any] | None = No
             f"{len(devices)} devices cannot be cut into fsdp={fsdp} times tensor={tensor}; "
             "choose factors of the number of devices."
         )
-    grid = np.asarray(devices).reshape(-1, fsdp, tensor)
+    shape = (len(devices) // (fsdp * tensor), fsdp, tensor)
+    grid = create_device_mesh(shape, devices, allow_split_physical_axes=True)  # near ones together
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def share_of(mesh: Mesh, process: int) -> Share:
+    """What a process works on: the parts of a batch that lie on its devices.
+
+    Processes whose devices hold the same part, as where `tensor` spans them, get equal examples.
+
+    Raises:
+      UserError: processes have different numbers of parts, or some in common and others not.
+    """
+    of: dict[int, set[int]] = {}
+    for (data, fsdp, _), device in np.ndenumerate(mesh.devices):
+        of.setdefault(device.process_index, set()).add(data * mesh.shape["fsdp"] + fsdp)
+    own = of[process]
+    for other in of.values():
+        if len(other) != len(own) or (other != own and other & own):
+            raise UserError(
+                f"the devices of {len(of)} processes cannot share batches evenly with "
+                f"fsdp={mesh.shape['fsdp']} and tensor={mesh.shape['tensor']}; let mesh.tensor be "
+                "a factor or a multiple of the devices of a process."
+            )
+    count = mesh.shape["data"] * mesh.shape["fsdp"]
+    return Share(tuple(sorted(own)), count, process == min(p for p in of if of[p] == own))
 
 
 def parallelize(
@@ -46,20 +92,17 @@ def parallelize(
         loop ends on each device by itself; for models that fit one device.
     """
     if style == "pmap":
-        return _pmap(step, mesh)
+        specs = {"in_specs": (PartitionSpec(), BATCH), "out_specs": BATCH}
+        return jax.jit(jax.shard_map(step, mesh=mesh, check_vma=False, **specs))
     examples = NamedSharding(mesh, BATCH)
-    compiled = jax.jit(step, in_shardings=(None, examples), out_shardings=examples)
+    return within(mesh, jax.jit(step, in_shardings=(None, examples), out_shardings=examples))
 
-    def run(params: Any, batch: Any) -> Any:
-        with jax.set_mesh(mesh):  # tells the layers how to keep the batch cut
-            return compiled(params, batch)
+
+def within(mesh: Mesh, compiled: Callable[..., Any]) -> Callable[..., Any]:
+    """A program that runs on a mesh, which tells its layers how to keep batches cut."""
+
+    def run(*arguments: Any) -> Any:
+        with jax.set_mesh(mesh):
+            return compiled(*arguments)
 
     return run
-
-
-def _pmap(step: Callable[[Any, Any], Any], mesh: Mesh) -> Callable[[Any, Any], Any]:
-    devices = list(mesh.devices.flat)
-    mapped = jax.pmap(step, in_axes=(None, 0), devices=devices)
-    cut = lambda x: x.reshape(len(devices), len(x) // len(devices), *x.shape[1:])
-    join = lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
-    return lambda params, batch: jax.tree.map(join, mapped(params, jax.tree.map(cut, batch)))

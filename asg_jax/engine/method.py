@@ -112,10 +112,13 @@ class Method(Protocol):
         """One step of the phase that is due, on this process's examples.
 
         All randomness depends on the seed, the step, ids and rows. The given state is used up: its
-        memory may be that of the new one. The report waits for the devices when it is called, so
-        that the next step may be begun before.
+        memory may be that of the new one. The report waits for the devices when it is called; as
+        the next step was begun before, it may not read the returned state.
         """
         ...
+
+
+Ablation = Mapping[str, Any] | Callable[[Any, int], Any]
 
 
 @dataclass(frozen=True)
@@ -128,12 +131,13 @@ class Preset:
       make: (model, language, settings, batch sizes by name, placement, micro) -> the method; micro
         is the number of examples that each device takes at a time in updates and drawings, None
         for all of them. Raises UserError where settings do not fit the model.
-      ablations: settings that differ, by dotted path, of each ablation.
+      ablations: settings that differ, by dotted path, of each ablation; or a function of the
+        settings and a run's number of steps that gives the settings of the ablation.
     """
 
     settings: type
     make: Callable[..., Method]
-    ablations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    ablations: Mapping[str, Ablation] = field(default_factory=dict)
 
 
 def phase_of(step: int, phases: Sequence[Phase]) -> Phase:

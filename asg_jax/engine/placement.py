@@ -11,6 +11,7 @@ import jax
 from asg_jax.backbone import PyTree
 
 Program = Callable[[Any, Any], Any]  # (parameters, batch) -> out
+Update = Callable[[Any, Any, Any], tuple[Any, Any, Any]]  # (parameters, state, batch), see below
 
 
 class Placement(Protocol):
@@ -37,6 +38,14 @@ class Placement(Protocol):
         """Compiles (parameters, batch) -> out; in batch and out the first axis counts examples."""
         ...
 
+    def compile_update(self, update: Update) -> Update:
+        """Compiles (parameters, state, batch) -> (state, metrics, rows).
+
+        The new state takes the memory of the old one and lies as that did. Metrics are whole
+        everywhere; in batch and rows the first axis counts examples.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class OneDevice:
@@ -59,3 +68,7 @@ class OneDevice:
     def compile(self, program: Program) -> Program:
         """See `Placement`."""
         return jax.jit(program)
+
+    def compile_update(self, update: Update) -> Update:
+        """See `Placement`."""
+        return jax.jit(update, donate_argnums=1)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
+from etils import epath
 
 from asg_jax.train.evolve import processes
 from asg_jax.train.evolve.config import read
+from asg_jax.train.evolve.files import read_json
 from asg_jax.train.evolve.logs import say
-from asg_jax.train.evolve.run import PICTURE, SUMMARY, claim, finish
+from asg_jax.train.evolve.run import PICTURE, SUMMARY, finish
 from asg_jax.train.evolve.summary import lines
 from asg_jax.train.flags import define_config, parse
 
@@ -22,22 +22,23 @@ def define() -> flags.FlagValues:
     """The command's flags."""
     f = flags.FlagValues()
     define_config(f, "bagel_tiny")
-    flags.DEFINE_string("workdir", None, "Of the run; runs/NAME by default.", f)
+    flags.DEFINE_string("workdir", None, "Of the run, or gs://...; runs/NAME by default.", f)
     flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, if there are several.", f)
     flags.DEFINE_integer("processes", None, "How many there are.", flag_values=f)
     flags.DEFINE_integer("process", None, "Which one this is, from 0.", flag_values=f)
     return f
 
 
-def main(argv: Sequence[str]) -> None:
-    """Runs the command."""
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; its exit status says whether the run was stopped."""
     f = define()
     if parse(f, argv, USAGE) is None:
-        return
+        return 0
     processes.connect(f.coordinator, f.processes, f.process)
     config = read(f.config.to_dict())
-    folder = Path(f.workdir or f"runs/{config.name}").expanduser()
-    claim(folder, config)
-    if finish(config, folder):
-        found = json.loads((folder / SUMMARY).read_text())
+    folder = epath.Path(f.workdir or f"runs/{config.name}").expanduser()
+    status = finish(config, folder)
+    if status == 0 and processes.leads():
+        found = read_json(folder / SUMMARY, "steps", "seconds", "seed")
         say(*lines(found), *(f"wrote {folder / name}" for name in (SUMMARY, PICTURE)))
+    return status

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from asg_jax.methods.asg import ABLATIONS, ablation
-from asg_jax.train.evolve.config import FILE, RunConfig
+from asg_jax.errors import UserError
+from asg_jax.train.evolve.config import FILE, RunConfig, preset
+from asg_jax.train.evolve.files import Folder, read_json, write_bytes
 from asg_jax.train.evolve.pool import pool, read_runs, text
 from asg_jax.train.evolve.summary import TITLES
+from asg_jax.train.evolve.typed import changed
 
 FULL = "full"  # the run that the others are compared with
-OWN = ("self_generated_only", "two_stage")  # ablations of the run rather than of the method
-NAMES = (FULL, *ABLATIONS, *OWN)
+OWN = {"self_generated_only": {"replay.only": True}}  # of the run rather than of the method
 # What each lost in the paper with BLIP3o, in points of MMMU and of GenEval; two stages: of the mean
 # over understanding benchmarks. (arXiv 2606.27376, ablations.)
 PAPER = {
@@ -37,27 +35,28 @@ COMPARED = ("understanding", "generation")  # with the paper's two columns
 POWER = 2.8 / 3.92  # of a 95 % interval's width: found in 4 of 5 tries, at the 5 % level
 
 
+def names(config: RunConfig) -> tuple[str, ...]:
+    """The ablations of a config's method."""
+    return (FULL, *preset(config.method.name).ablations, *OWN)
+
+
 def vary(config: RunConfig, name: str, seed: int) -> RunConfig:
     """The settings of one run.
 
     Raises:
       UserError: no ablation has that name.
     """
-    config = replace(config, name=f"{name}_{seed}", seed=seed)
-    if name == FULL:
-        return config
-    if name == "self_generated_only":
-        return replace(config, replay=replace(config.replay, only=True))
-    if name == "two_stage":
-        method = config.method
-        cycle = method.understanding_steps + method.generation_steps
-        first = config.steps * method.understanding_steps // cycle
-        stages = {"understanding_steps": first, "generation_steps": config.steps - first}
-        return replace(config, method=replace(method, **stages))
-    return replace(config, method=ablation(config.method, name))
+    if name not in names(config):
+        known = ", ".join(names(config))
+        raise UserError(f"there is no ablation '{name}'; known are {known}.")
+    changes = preset(config.method.name).ablations.get(name, {})
+    method = config.method
+    method = changes(method, config.steps) if callable(changes) else changed(method, changes)
+    config = replace(config, name=f"{name}_{seed}", seed=seed, method=method)
+    return changed(config, OWN.get(name, {}))
 
 
-def share_judgement(folder: Path, place: Path) -> None:
+def share_judgement(folder: Folder, place: Folder) -> None:
     """Takes the judgement of the same frozen model over from a run beside it."""
     files = ("before.npz", "before.json")  # the second vouches for the first
     own = _judged(folder)
@@ -65,16 +64,17 @@ def share_judgement(folder: Path, place: Path) -> None:
     known = next((run for run in whole if _judged(run) == own), None)
     if known is not None and not (folder / files[-1]).exists():
         for name in files:
-            shutil.copy2(known / name, folder)
+            write_bytes(folder / name, (known / name).read_bytes())
 
 
-def _judged(folder: Path) -> list[Any]:
+def _judged(folder: Folder) -> list[Any]:
     """What the judgement of a run's frozen model depends on."""
-    config = json.loads((folder / FILE).read_text())
-    return [config[name] for name in ("model", "language", "dtype", "eval")]
+    needed = ("model", "language", "dtype", "eval")
+    config = read_json(folder / FILE, *needed)
+    return [config[name] for name in needed]
 
 
-def gather(folders: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
+def gather(folders: Mapping[str, Sequence[Folder]]) -> dict[str, Any]:
     """The pooled gains of every ablation that has runs, next to those of the full method."""
     runs = {name: read_runs(paths) for name, paths in folders.items() if paths}
     full = runs.get(FULL, {})

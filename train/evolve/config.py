@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
+from asg_jax import methods
+from asg_jax.engine.method import Preset
 from asg_jax.errors import UserError
-from asg_jax.methods.asg.settings import Settings
+from asg_jax.ranges import SEED, bounded, check
 from asg_jax.train.evaluate.settings import EvalSettings
+from asg_jax.train.evolve.files import Folder, read_json
 from asg_jax.train.evolve.typed import build, flat, plain
 
 FILE = "config.json"
@@ -27,19 +28,29 @@ class Data:
 
     Attributes:
       folder: any folder of pictures; rendered scenes if empty.
+      side: pixels of the square that every picture is brought to, by resizing and cutting off what
+        sticks out; 0 leaves the size to the model.
       seed: of the rendered scenes.
     """
 
     folder: str = ""
-    seed: int = 0
+    side: int = bounded(0, least=0, most=8192)
+    seed: int = bounded(0, SEED)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures per step of all processes together."""
+    """Pictures per step of all processes together.
 
-    understanding: int = 16
-    generation: int = 8
+    Attributes:
+      understanding: in a phase that asks and answers.
+      generation: in a phase that draws.
+      micro: that each device takes at a time in an update; None is all of them.
+    """
+
+    understanding: int = bounded(16, least=1)
+    generation: int = bounded(8, least=1)
+    micro: int | None = bounded(None, least=1)
 
 
 @dataclass(frozen=True)
@@ -52,8 +63,8 @@ class Replay:
       only: once there are any, all pictures of all steps come from them.
     """
 
-    size: int = 64
-    share: float = 0.25
+    size: int = bounded(64, least=1)
+    share: float = bounded(0.25, least=0, most=1)
     only: bool = False
 
 
@@ -61,8 +72,8 @@ class Replay:
 class Checkpoint:
     """When the state is saved, in steps, and how many of the saved states stay."""
 
-    every: int = 10
-    keep: int = 2
+    every: int = bounded(10, least=1)
+    keep: int = bounded(2, least=1)
 
 
 @dataclass(frozen=True)
@@ -75,8 +86,8 @@ class MeshAxes:
       rollouts: run on the mesh, or with a whole copy of the model on every device.
     """
 
-    fsdp: int = 1
-    tensor: int = 1
+    fsdp: int = bounded(1, least=1)
+    tensor: int = bounded(1, least=1)
     rollouts: Literal["mesh", "pmap"] = "mesh"
 
 
@@ -90,9 +101,9 @@ class Watch:
       prompts: that are drawn.
     """
 
-    every: int = 0
-    questions: int = 400
-    prompts: int = 120
+    every: int = bounded(0, least=0)
+    questions: int = bounded(400, least=1)
+    prompts: int = bounded(120, least=1)
 
 
 @dataclass(frozen=True)
@@ -105,14 +116,14 @@ class RunConfig:
       dtype: of parameters and computation; as stored if empty.
       remat: what the backward pass recomputes instead of keeping it.
       seed: of everything random.
-      steps: understanding and generation steps together.
+      steps: of all phases together.
       language: of prompts and answers; one of `asg_jax.prompts.LANGUAGES`.
       data: source of pictures.
       batch: sizes.
       replay: of the replay buffer.
       checkpoint: saving.
       mesh: devices.
-      method: of the method.
+      method: settings of a method, of the type that `METHODS` has for its field `name`.
       eval: of the judgement before and after.
       watch: of the one on the way.
     """
@@ -120,18 +131,30 @@ class RunConfig:
     name: str
     model: str
     language: str
+    method: Any
     dtype: Literal["", "float32", "bfloat16"] = ""
     remat: Literal["none", "dots", "full"] = "none"
-    seed: int = 0
-    steps: int = 250
+    seed: int = bounded(0, SEED)
+    steps: int = bounded(250, least=1)
     data: Data = Data()
     batch: Batch = Batch()
     replay: Replay = Replay()
     checkpoint: Checkpoint = Checkpoint()
     mesh: MeshAxes = MeshAxes()
-    method: Settings = Settings()
     eval: EvalSettings = EvalSettings()
     watch: Watch = Watch()
+
+
+def preset(name: Any) -> Preset:
+    """The method of a name.
+
+    Raises:
+      UserError: there is none.
+    """
+    if name not in methods.METHODS:
+        known = ", ".join(methods.METHODS)
+        raise UserError(f"there is no method '{name}'; config.method.name is one of {known}.")
+    return methods.METHODS[name]
 
 
 def read(values: Mapping[str, Any]) -> RunConfig:
@@ -140,23 +163,15 @@ def read(values: Mapping[str, Any]) -> RunConfig:
     Raises:
       UserError: a name or a value is wrong.
     """
-    config = build(RunConfig, values)
-    for path, number in (
-        ("steps", config.steps),
-        ("checkpoint.every", config.checkpoint.every),
-        ("checkpoint.keep", config.checkpoint.keep),
-        ("batch.understanding", config.batch.understanding),
-        ("batch.generation", config.batch.generation),
-        ("replay.size", config.replay.size),
-    ):
-        if number < 1:
-            raise UserError(f"config.{path} is {number}; it must be at least 1.")
-    if not 0 <= config.replay.share <= 1:
-        raise UserError(f"config.replay.share is {config.replay.share}; it must be in [0, 1].")
+    given = values.get("method")
+    named = given.get("name") if isinstance(given, Mapping) else given
+    method = build(preset(named).settings, given, "config.method")
+    config = build(RunConfig, {**values, "method": method})
+    check(config, "config")
     return config
 
 
-def check_folder(folder: Path, config: RunConfig) -> None:
+def check_folder(folder: Folder, config: RunConfig) -> None:
     """Makes sure that a run folder is new or belongs to these settings.
 
     Raises:
@@ -165,7 +180,7 @@ def check_folder(folder: Path, config: RunConfig) -> None:
     path = folder / FILE
     if not path.exists():
         return
-    before, now = flat(json.loads(path.read_text())), flat(plain(config))
+    before, now = flat(read_json(path)), flat(plain(config))
     for name in sorted(before.keys() | now.keys()):
         if name.split(".")[0] not in FREE and before.get(name) != now.get(name):
             raise UserError(

@@ -1,36 +1,107 @@
-"""Writing files so that a killed process leaves the old or the new one, never a part."""
+"""Files of runs, on disks and in buckets; a killed process leaves the old or the new one whole."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from etils import epath
 from jaxtyping import UInt8
 from PIL import Image
 
+from asg_jax.errors import UserError
 
-def write_bytes(path: Path, data: bytes) -> None:
+Folder = Path | epath.Path
+
+
+def is_local(path: Folder) -> bool:
+    """Whether a path lies in the file system of this machine, which shared disks belong to."""
+    return "://" not in str(path)
+
+
+def write_bytes(path: Folder, data: bytes) -> None:
     """Writes a file in one step."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(data)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Folder, value: Any) -> None:
     """Writes JSON in one step."""
     write_bytes(path, (json.dumps(sane(value), indent=2) + "\n").encode())
 
 
-def write_picture(path: Path, pixels: UInt8[np.ndarray, "H W 3"]) -> None:
+def write_picture(path: Folder, pixels: UInt8[np.ndarray, "H W 3"]) -> None:
     """Writes a PNG file in one step."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    Image.fromarray(pixels).save(temporary, "png")
-    os.replace(temporary, path)
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    write_bytes(path, file.getvalue())
+
+
+@contextmanager
+def fetched(folder: Folder) -> Iterator[Path]:
+    """A folder, for libraries that read the disks of this machine alone."""
+    if is_local(folder):
+        yield Path(folder)
+        return
+    with TemporaryDirectory() as place:
+        _copy(folder, Path(place))
+        yield Path(place)
+
+
+@contextmanager
+def stored(folder: Folder) -> Iterator[Path]:
+    """A folder, for libraries that write to the disks of this machine alone."""
+    if is_local(folder):
+        yield Path(folder)
+        return
+    with TemporaryDirectory() as place:
+        yield Path(place)
+        _copy(Path(place), folder)
+
+
+def _copy(source: Folder, target: Folder) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for path in source.iterdir():
+        if path.is_dir():
+            _copy(path, target / path.name)
+        else:
+            (target / path.name).write_bytes(path.read_bytes())
+
+
+def damaged(path: Folder, reason: Any) -> UserError:
+    """The error for a file of a run that cannot be read."""
+    return UserError(
+        f"{path} is damaged ({reason}); remove it, and the command of the run makes it again."
+    )
+
+
+def read_json(path: Folder, *needed: str) -> dict[str, Any]:
+    """An object that `write_json` wrote.
+
+    Args:
+      path: of the file.
+      needed: names that it must have.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:  # no JSON, or no text at all
+        raise damaged(path, error) from error
+    if not isinstance(found, dict):
+        raise damaged(path, "not an object")
+    if missing := [name for name in needed if name not in found]:
+        raise damaged(path, f"without {', '.join(missing)}")
+    return found
 
 
 def sane(value: Any) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import Any
 
-from asg_jax.methods.base import Report
+from asg_jax.engine.method import Report
 
 
 @dataclass

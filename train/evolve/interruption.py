@@ -7,27 +7,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from asg_jax.train.evolve import processes
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interrupted(Exception):
-    """The run was asked to stop, and has."""
+    """The run was asked to stop, and has.
+
+    Attributes:
+      status: exit status of a process that the signal ends.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(f"signal {number}")
+        self.status = 128 + number
 
 
 class Interruption:
-    """Listens for the request to stop.
+    """Notes the request to stop, for the run to answer where it is safe.
 
     Attributes:
-      requested: whether it came.
+      requested: number of the signal that this process got; 0 before.
     """
 
     def __init__(self) -> None:
-        self.requested = False
-        self._deferred = False
+        self.requested = 0
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Raises `Interrupted` when the request comes, except while it is deferred."""
+        """Notes the first signal; the second ends the process at once."""
         before = {number: signal.signal(number, self._receive) for number in SIGNALS}
         try:
             yield
@@ -35,17 +44,17 @@ class Interruption:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    @contextmanager
-    def deferred(self) -> Iterator[None]:
-        """Only notes the request, for the one inside to answer."""
-        self._deferred = True
-        try:
-            yield
-        finally:
-            self._deferred = False
+    def check(self) -> None:
+        """A place where the run may stop; all processes must come here.
+
+        Raises:
+          Interrupted: one of them was asked to.
+        """
+        number = processes.largest(self.requested)
+        if number:
+            raise Interrupted(number)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)  # the second time ends the process at once
-        self.requested = True
-        if not self._deferred:
-            raise Interrupted
+        # An exception raised here could be lost: Python swallows those of a finalizer.
+        signal.signal(number, signal.SIG_DFL)
+        self.requested = number

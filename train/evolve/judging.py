@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from io import BytesIO
 from time import perf_counter
 from typing import Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import UInt8
 
 from asg_jax.backbone import Params, PyTree
-from asg_jax.methods.base import TrainState
+from asg_jax.engine.state import TrainState
 from asg_jax.models.registry import Model
 from asg_jax.train.evaluate.generation import draw_all
 from asg_jax.train.evaluate.judges import evaluate
 from asg_jax.train.evaluate.prompts import prompt_set
 from asg_jax.train.evaluate.scores import Scores
 from asg_jax.train.evaluate.settings import EvalSettings
+from asg_jax.train.evolve.files import Folder, damaged, read_json, write_bytes
 
 SHOWN = 180  # prompts whose pictures are kept, of all categories in turn
 
@@ -55,7 +58,7 @@ def judge(
     settings: EvalSettings,
     headroom: bool = True,
 ) -> Judgement:
-    """Judges the averaged roles of a state, or the model without adapters.
+    """Judges the roles of a state, or the model without adapters.
 
     Args:
       model: backbone and processor.
@@ -65,7 +68,7 @@ def judge(
       headroom: measure as well what voting would gain.
     """
     start = perf_counter()
-    adapters = {} if state is None else {name: r.average for name, r in state.roles.items()}
+    adapters = {} if state is None else {name: r.evaluated for name, r in state.roles.items()}
     roles = {name: Params(base, adapters.get(name)) for name in ("solver", "generator")}
     scores = evaluate(model, roles, settings, headroom)
     prompts = prompt_set(settings.seed, settings.prompts)
@@ -74,17 +77,25 @@ def judge(
     return Judgement(scores, pictures, perf_counter() - start)
 
 
-def recall(folder: Path, name: str, make: Callable[[], Judgement]) -> Judgement:
-    """A judgement of the run folder, made and saved where it is missing."""
+def recall(folder: Folder, name: str, make: Callable[[], Judgement]) -> Judgement:
+    """A judgement of the run folder, made and saved where it is missing.
+
+    Raises:
+      UserError: it is there, and damaged.
+    """
     scores, pictures = folder / f"{name}.json", folder / f"{name}.npz"
     if scores.exists():
-        with np.load(pictures) as arrays:
-            return Judgement(Scores.load(scores), arrays["pictures"], float(arrays["seconds"]))
-    judged = make()
-    np.savez_compressed(pictures, pictures=judged.pictures, seconds=judged.seconds)
-    unfinished = folder / f".{name}.json"
-    judged.scores.save(unfinished)
-    unfinished.replace(scores)  # comes last, so that it vouches for the other
+        try:
+            known = Scores.from_json(read_json(scores))
+            with np.load(BytesIO(pictures.read_bytes())) as arrays:
+                return Judgement(known, arrays["pictures"], float(arrays["seconds"]))
+        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
+            raise damaged(scores, f"or {pictures.name}: {error}") from error
+    judged, file = make(), BytesIO()
+    np.savez_compressed(file, pictures=judged.pictures, seconds=judged.seconds)
+    write_bytes(pictures, file.getvalue())
+    told = json.dumps(judged.scores.to_json())
+    write_bytes(scores, f"{told}\n".encode())  # comes last, so that it vouches for the other
     return judged
 
 

@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Mapping
+
+from etils import epath
 
 from asg_jax.backbone import Params
-from asg_jax.methods.asg.settings import ROLES
-from asg_jax.methods.base import TrainState
+from asg_jax.engine.state import TrainState
 from asg_jax.models import peft
 from asg_jax.models.registry import Model, open_model
 from asg_jax.train.evolve.config import FILE
+from asg_jax.train.evolve.files import Folder, fetched, read_json, stored
 
 ADAPTERS = "adapters"
 
 
-def export(model: Model, name: str, state: TrainState, folder: Path) -> None:
-    """Writes the averaged adapter of every role into the folder of a run."""
-    for role, learned in state.roles.items():
-        peft.save(folder / ADAPTERS / role, learned.average, model.official_module, name)
+def export(model: Model, name: str, state: TrainState, folder: Folder) -> None:
+    """Writes what every role is evaluated with into the folder of a run."""
+    with stored(folder / ADAPTERS) as place:
+        for role, learned in state.roles.items():
+            peft.save(place / role, learned.evaluated, model.official_module, name)
 
 
-def open_roles(name: str) -> tuple[Model, dict[str, Params]]:
+def open_roles(name: str) -> tuple[Model, Mapping[str, Params]]:
     """Opens a model with the parameters of its roles.
 
     Args:
-      name: the folder of a finished run, or a model as `open_model` takes it: all roles of that are
-        the model as it is.
+      name: the folder of a finished run, or a model as `open_model` takes it. Roles that have
+        learned nothing there are the model as it is, whatever their name.
 
     Raises:
       UserError: nothing of that name is there, or its files are damaged.
     """
-    run = Path(name).expanduser()
-    if not ((run / ADAPTERS).is_dir() and (run / FILE).is_file()):
-        model = open_model(name)
-        return model, dict.fromkeys(ROLES, Params(model.base))
-    model = open_model(json.loads((run / FILE).read_text())["model"])
-    read = lambda role: peft.load(run / ADAPTERS / role, model.base, model.official_module)
-    return model, {role: Params(model.base, read(role)) for role in ROLES}
+    run = epath.Path(name).expanduser()
+    learned = (run / ADAPTERS).is_dir() and (run / FILE).is_file()
+    model = open_model(read_json(run / FILE, "model")["model"] if learned else name)
+    roles = defaultdict(lambda: Params(model.base))
+    if learned:
+        with fetched(run / ADAPTERS) as place:
+            for role in sorted(path.name for path in place.iterdir() if path.is_dir()):
+                adapter = peft.load(place / role, model.base, model.official_module)
+                roles[role] = Params(model.base, adapter)
+    return model, roles

@@ -7,14 +7,13 @@ import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from asg_jax.methods.base import Report
-from asg_jax.train.evolve.files import sane, write_bytes, write_json
+from asg_jax.engine.method import Report
+from asg_jax.train.evolve.files import Folder, is_local, sane, write_bytes, write_json
 from asg_jax.train.evolve.processes import leads
 
 METRICS, STATUS, BOARD = "metrics.jsonl", "status.json", "tensorboard"
@@ -27,23 +26,25 @@ SHOWN = "reward/"  # the group of metrics whose means a line shows
 class Logs:
     """Files and lines of one session of a run; only process 0 makes them."""
 
-    def __init__(self, folder: Path, steps: int):
+    def __init__(self, folder: Folder, steps: int):
         self._folder, self._steps, self._on = folder, steps, leads()
         self._durations: deque[float] = deque(maxlen=RECENT)
         self._facts: dict[str, Any] = {"steps": steps}
         self._due: dict[str, int] = {}
         self._writer: SummaryWriter | None = None
         self._bar: tqdm | None = None
+        self._lines: list[str] = []  # that a bucket, whose files cannot grow, lacks
 
     def start(self, step: int) -> None:
         """Goes on after a step: forgets what was told of later ones, which come again."""
         if not self._on:
             return
         kept = [line for line in read_metrics(self._folder) if line["step"] <= step]
-        write_bytes(
-            self._folder / METRICS, "".join(json.dumps(line) + "\n" for line in kept).encode()
-        )
-        self._writer = SummaryWriter(str(self._folder / BOARD), purge_step=step + 1)
+        self._rewrite("".join(json.dumps(line) + "\n" for line in kept))
+        try:
+            self._writer = SummaryWriter(str(self._folder / BOARD), purge_step=step + 1)
+        except (ImportError, OSError) as error:
+            say(f"no TensorBoard in {self._folder}: {error}")
         if sys.stderr.isatty():
             self._bar = tqdm(total=self._steps, initial=step, unit="step", desc="evolve")
         self.status("training", step=step)
@@ -55,11 +56,24 @@ class Logs:
         self._durations.append(seconds)
         eta = (self._steps - step) * sum(self._durations) / len(self._durations)
         line = {"step": step, "phase": report.phase, "seconds": seconds, **report.metrics}
-        with (self._folder / METRICS).open("a") as file:
-            file.write(json.dumps(sane(line)) + "\n")
+        self._lines.append(json.dumps(sane(line)) + "\n")
+        if is_local(self._folder):
+            self.flush()
         self.status("training", step=step, eta_seconds=eta, metrics=dict(report.metrics))
         self._board(step, report, seconds)
         self._tell(step, report, seconds, eta)
+
+    def flush(self) -> None:
+        """Writes the metrics that are still in memory; call it at every checkpoint."""
+        if not self._lines:
+            return
+        path, lines = self._folder / METRICS, "".join(self._lines)
+        self._lines = []
+        if is_local(path):
+            with path.open("a") as file:
+                file.write(lines)
+        else:
+            self._rewrite(path.read_text() + lines)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers beside those of a step, such as scores."""
@@ -75,10 +89,14 @@ class Logs:
 
     def close(self) -> None:
         """Writes what is still in memory."""
+        self.flush()
         if self._writer is not None:
             self._writer.close()
         if self._bar is not None:
             self._bar.close()
+
+    def _rewrite(self, lines: str) -> None:
+        write_bytes(self._folder / METRICS, lines.encode())
 
     def _board(self, step: int, report: Report, seconds: float) -> None:
         self.scalars(step, {**report.metrics, f"seconds/{report.phase}": seconds})
@@ -112,11 +130,18 @@ def say(*texts: str) -> None:
         print(*texts, sep="\n", flush=True)
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics, without one that a kill cut off."""
+def read_metrics(folder: Folder) -> list[dict[str, Any]]:
+    """The lines of a run's metrics, without those that a kill cut off."""
     path = folder / METRICS
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    return [found for found in map(_parsed, lines) if isinstance(found, dict) and "step" in found]
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

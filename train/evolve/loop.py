@@ -2,65 +2,138 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
+from typing import Any
 
-import jax
+import numpy as np
 
-from asg_jax.methods.base import Method, Report, TrainState
-from asg_jax.objectives.schedule import phase
+from asg_jax.engine.method import Examples, Report, phase_of
+from asg_jax.engine.state import TrainState
+from asg_jax.errors import UserError
 from asg_jax.train.benchmarks.compilations import Compilations
 from asg_jax.train.evolve.checkpoints import Checkpoints
 from asg_jax.train.evolve.config import RunConfig
-from asg_jax.train.evolve.feed import Feed
+from asg_jax.train.evolve.feed import Feed, form
+from asg_jax.train.evolve.files import Folder
 from asg_jax.train.evolve.history import History
 from asg_jax.train.evolve.interruption import Interrupted, Interruption
 from asg_jax.train.evolve.logs import Logs
 from asg_jax.train.evolve.parts import Parts
-from asg_jax.train.evolve.placement import replicate
-from asg_jax.train.evolve.processes import agree
+from asg_jax.train.evolve.processes import gather
 from asg_jax.train.evolve.replay import Replay
 
 Watch = Callable[[int, TrainState], None]
+POLL = 0.2  # seconds until a request to stop is answered while there is nothing to do
 
 
-@dataclass
 class Session:
     """A run between its start and its next stop: what the loop changes.
 
+    While the devices take a step, the host reads what the step before reported and makes the
+    examples of the next one ready.
+
     Attributes:
       state: on the devices.
-      history: on the host.
-      feed: pictures, and where they go on.
+      history: of the steps whose reports were read.
+      feed: examples.
     """
 
-    state: TrainState
-    history: History
-    feed: Feed
+    def __init__(self, parts: Parts, config: RunConfig, folder: Folder, logs: Logs):
+        replay = Replay(folder, config.replay.size, config.checkpoint.keep)
+        self.state = parts.placement.place_state(parts.method.init(config.seed))
+        self.history = History()
+        self.feed = Feed(parts.source, replay, config, parts.method, parts.placement.share)
+        self._method, self._config, self._logs = parts.method, config, logs
+        self._first = parts.placement.share.first
+        self._saved = 0
+        self._late: Callable[[], Report] | None = None  # reads the report of the last step
+        self._told = perf_counter()
 
     def restore(self, checkpoints: Checkpoints) -> None:
-        """Goes on from the last checkpoint, if there is one."""
-        restored = checkpoints.restore(self.state)
-        if restored is not None:
-            self.state, host = restored
-            self.history = History(**host["history"])
-            self.feed.restore(host["feed"])
+        """Goes on from the last checkpoint, if there is one, and has its next step made ready."""
+        kept: dict[str, Any] = {}
+
+        def accept(host: Mapping[str, Any]) -> None:
+            self.feed.replay.restore(host["feed"]["replay"])
+            kept.update(history=History.of(host["history"]), feed=host["feed"])
+
+        state = checkpoints.restore(self.state, accept)
+        if state is not None:
+            self.state, self.history = state, kept["history"]
+            self.feed.check(kept["feed"])
+        self._saved = self.history.step
+        if self.history.step < self._config.steps:
+            self.feed.load(self.history.step + 1)
+            self.feed.complete(self.history.step + 1)
 
     def save(self, checkpoints: Checkpoints) -> None:
-        """Starts to save the last step."""
+        """Starts to save the last step, if it is not saved."""
+        self.flush()
+        if self._saved == self.history.step:
+            return
         with self.history.timed("checkpoint"):
             host = {"history": self.history.state(), "feed": self.feed.state()}
             checkpoints.save(self.history.step, self.state, host)
             self.feed.replay.forget()
+            self._logs.flush()
+        self._saved = self.history.step
+
+    def examples(self, interruption: Interruption) -> Examples:
+        """Waits for the next step's examples; all processes go on or stop together.
+
+        Raises:
+          Interrupted: one of them was asked to stop.
+          UserError: the examples of one cannot be had, or differ in form.
+        """
+        with self.history.timed("data"):
+            while not interruption.requested and not self.feed.ready(POLL):
+                pass
+        asked, fault = interruption.requested, self.feed.fault
+        known = 0 if asked or fault else form(self.feed.take())
+        facts = gather(np.array([asked, fault is not None, known], np.int32))
+        asked, failed, _ = facts.max(0).tolist()
+        if asked:
+            raise Interrupted(asked)
+        if fault is not None:
+            raise fault
+        if failed:
+            raise UserError("another process of this run has no pictures; it says why.")
+        if len(set(facts[:, -1].tolist())) > 1:
+            raise UserError(
+                "pictures of several sizes make different programs in different processes; bring"
+                " them to one size with --config.data.side, such as 448."
+            )
+        return self.feed.take()
+
+    def step(self, examples: Examples, step: int) -> None:
+        """Begins a step; reads the report of the one before, and makes the next one ready."""
+        further = step < self._config.steps
+        if further:
+            self.feed.load(step + 1)
+        self.state, late = self._method.step(self.state, examples)
+        self.flush()
+        if further:
+            self.feed.complete(step + 1)
+        self._late = late
+
+    def flush(self) -> None:
+        """Reads the report of the last step, unless it is read already."""
+        if self._late is None:
+            return
+        report, self._late = self._late(), None
+        self.history.add(report)
+        self.feed.replay.add(self.history.step, report.kept, self._first)
+        now = perf_counter()
+        self._logs.step(self.history.step, report, now - self._told)
+        self._told = now
 
 
 def train(
     parts: Parts,
     config: RunConfig,
-    folder: Path,
+    folder: Folder,
     logs: Logs,
     interruption: Interruption,
     watch: Watch = lambda step, state: None,
@@ -77,44 +150,31 @@ def train(
 
     Raises:
       Interrupted: the run was asked to stop; the last step is saved.
+      UserError: the pictures are gone; the last step is saved.
     """
-    replay = Replay(folder, config.replay.size, config.checkpoint.keep)
-    state = replicate(parts.method.init(config.seed), parts.mesh)
-    session = Session(state, History(), Feed(parts.source, replay, config))
     with ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(folder, config.checkpoint))
         compilations = stack.enter_context(Compilations())
-        stack.enter_context(interruption.deferred())
-        stack.enter_context(jax.set_mesh(parts.mesh))  # tells the layers how to keep batches cut
+        session = Session(parts, config, folder, logs)
         session.restore(checkpoints)
-        logs.start(session.history.step)
-        cycle = config.method.understanding_steps + config.method.generation_steps
-        warm = session.history.step + cycle  # until then every kind of step is new
-        for step in range(session.history.step + 1, config.steps + 1):
-            start = perf_counter()
-            report = _step(session, parts.method, config, compilations, step > warm)
-            logs.step(step, report, perf_counter() - start)
-            watch(step, session.state)
-            stopping = agree(interruption.requested)
-            if stopping or step % config.checkpoint.every == 0 or step == config.steps:
+        history, start = session.history, session.history.step
+        logs.start(start)
+        warm = start + sum(phase.steps for phase in parts.method.phases)  # every kind of step was
+        for step in range(start + 1, config.steps + 1):
+            try:
+                examples = session.examples(interruption)
+            except Exception:
                 session.save(checkpoints)
-            if stopping and step < config.steps:
-                raise Interrupted
-    return session.state, session.history
-
-
-def _step(
-    session: Session, method: Method, config: RunConfig, compilations: Compilations, warm: bool
-) -> Report:
-    """One step of the method, with its pictures before and what it kept after it."""
-    history, step = session.history, session.history.step + 1
-    kind = phase(step, config.method.understanding_steps, config.method.generation_steps)
-    with history.timed("data"):
-        pictures, ids = session.feed.next(step, kind)
-    compiled = compilations.count
-    with history.timed(kind if warm else "first cycle"):
-        session.state, report = method.step(session.state, pictures, ids)
-    history.recompilations += (compilations.count - compiled) * warm
-    history.add(report)
-    session.feed.replay.add(report.kept)
-    return report
+                raise
+            compiled = compilations.count
+            due = step % config.checkpoint.every == 0 or step == config.steps
+            kind = phase_of(step, parts.method.phases).name if step > warm else "first cycle"
+            with history.timed(kind):
+                session.step(examples, step)
+                if due:
+                    session.flush()
+            history.recompilations += (compilations.count - compiled) * (step > warm)
+            watch(step, session.state)
+            if due:
+                session.save(checkpoints)
+    return session.state, history

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import jax
-from jax.sharding import Mesh
 
+from asg_jax.engine.method import Method
+from asg_jax.engine.model import UnifiedModel
+from asg_jax.engine.state import TrainState
 from asg_jax.errors import UserError
-from asg_jax.methods.asg import Asg
-from asg_jax.methods.base import Method, TrainState
 from asg_jax.models.registry import Model, open_model
 from asg_jax.prompts import LANGUAGES
 from asg_jax.train.data.loading import Source
-from asg_jax.train.evolve.config import RunConfig
+from asg_jax.train.evolve.config import RunConfig, preset
 from asg_jax.train.evolve.feed import open_source
+from asg_jax.train.evolve.files import Folder
 from asg_jax.train.evolve.judging import Judge, judge
 from asg_jax.train.evolve.learned import export
-from asg_jax.train.evolve.placement import Placement, whole
+from asg_jax.train.evolve.placement import MeshPlacement, whole
 from asg_jax.train.evolve.processes import leads
-from asg_jax.train.mesh import make_mesh, parallelize
+from asg_jax.train.mesh import make_mesh
 
 JUDGED = "scenes"  # the language in which the exact judges ask
 
@@ -33,17 +33,17 @@ class Parts:
 
     Attributes:
       method: takes the steps.
-      mesh: that it takes them on.
+      placement: of states and batches on devices.
       source: of unlabeled pictures.
       judge: of a state; None where the language has no judge, and in processes but the first.
       export: writes what the roles have learned into a folder.
     """
 
     method: Method
-    mesh: Mesh
+    placement: MeshPlacement
     source: Source
     judge: Judge | None
-    export: Callable[[TrainState, Path], None]
+    export: Callable[[TrainState, Folder], None]
 
 
 def assemble(config: RunConfig) -> Parts:
@@ -59,22 +59,24 @@ def assemble(config: RunConfig) -> Parts:
             f"there is no language '{config.language}'; config.language is one of {known}."
         )
     mesh = make_mesh(config.mesh.fsdp, config.mesh.tensor)
+    sizes = {"understanding": config.batch.understanding, "generation": config.batch.generation}
+    MeshPlacement(mesh).check(sizes)
+    source = open_source(config.data)
     model = open_model(config.model, config.dtype or None, mesh)
-    method = Asg(
-        model.family.remat(model.backbone, config.remat),
-        model.base,
-        model.processor,
-        model.family.roles,
-        language,
-        config.method,
-        pictures=config.batch.understanding,
-        placement=Placement(mesh),
-        parallelize=partial(parallelize, mesh=mesh, style=config.mesh.rollouts),
+    placement = MeshPlacement(mesh, config.mesh.rollouts, model.family.rules)
+    backbone = model.family.remat(model.backbone, config.remat)
+    method = preset(config.method.name).make(
+        model=UnifiedModel(backbone, model.base, model.processor, model.family.roles),
+        language=language,
+        settings=config.method,
+        sizes=sizes,
+        placement=placement,
+        micro=config.batch.micro,
     )
     return Parts(
         method=method,
-        mesh=mesh,
-        source=open_source(config.data),
+        placement=placement,
+        source=source,
         judge=_judge(model) if config.language == JUDGED else None,
         export=partial(export, model, config.model),
     )

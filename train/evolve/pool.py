@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from asg_jax.train.evaluate.outcomes import ALL
 from asg_jax.train.evaluate.scores import Pair, Scores, Table, compare, pooled
+from asg_jax.train.evolve.files import Folder
 from asg_jax.train.evolve.summary import MEASURES, TITLES
 
 Runs = Mapping[str, Pair]  # scores before and after, by name
 COLUMNS = {"gain": "gain", "control": "control", "difference": "gain - control"}
 
 
-def read_runs(folders: Sequence[Path]) -> dict[str, Pair]:
+def read_runs(folders: Sequence[Folder]) -> dict[str, Pair]:
     """The scores of finished runs.
 
     Raises:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Shaped
 
+from asg_jax.engine.method import Kept
 from asg_jax.errors import UserError
-from asg_jax.methods.base import Kept
+
+T = TypeVar("T")
 
 # What launchers tell each process; JAX finds the rest by itself.
 COUNTS = ("JAX_NUM_PROCESSES", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
@@ -71,15 +75,53 @@ def gather(row: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "processes ..."
     return np.asarray(multihost_utils.process_allgather(row))
 
 
+def largest(number: int) -> int:
+    """The largest of the numbers of all processes."""
+    return int(gather(np.array(number, np.int32)).max())
+
+
 def agree(flag: bool) -> bool:
     """Whether the flag is set in any process."""
-    return bool(gather(np.array(flag)).any())
+    return bool(largest(flag))
 
 
-def gather_kept(kept: Sequence[Kept]) -> list[Kept]:
-    """The pictures of all processes, which are of one size; a process may have none."""
+def from_first(make: Callable[[], T]) -> T:
+    """What process 0 makes, a JSON value, in every process; all must call it.
+
+    Raises:
+      UserError: process 0 did.
+    """
+    return json.loads(bytes_from_first(lambda: json.dumps(make()).encode()))
+
+
+def bytes_from_first(make: Callable[[], bytes]) -> bytes:
+    """See `from_first`."""
+    if jax.process_count() == 1:
+        return make()
+    data = b""
+    if leads():
+        try:
+            data = b"+" + make()
+        except UserError as error:
+            data = b"-" + str(error).encode()
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
+    sent = np.frombuffer(data.ljust(size), np.uint8)
+    data = np.asarray(multihost_utils.broadcast_one_to_all(sent)).tobytes()
+    if data[:1] == b"-":
+        raise UserError(data[1:].decode())
+    return data[1:]
+
+
+def gather_kept(kept: Sequence[Kept], first: bool) -> list[Kept]:
+    """The pictures of all processes, which are of one size; a process may have none.
+
+    Args:
+      kept: by this process.
+      first: whether they count: no process before has the same examples.
+    """
     if jax.process_count() == 1:
         return list(kept)
+    kept = kept if first else []
     size = kept[0].pixels.shape[:2] if kept else (0, 0)
     facts = gather(np.array([len(kept), *size], np.int32))
     most, height, width = facts.max(0).tolist()

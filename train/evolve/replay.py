@@ -4,67 +4,90 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
 
 import numpy as np
+from PIL import Image
 from PIL.Image import Image as Picture
 
-from asg_jax.methods.base import Kept
-from asg_jax.models.pictures import open_picture, to_picture
+from asg_jax.engine.method import Kept
+from asg_jax.models.pictures import to_picture
 from asg_jax.train.evolve import processes
-from asg_jax.train.evolve.files import write_picture
+from asg_jax.train.evolve.files import Folder, damaged, write_picture
 
 FOLDER = "replay"
 STREAM = 2  # of random numbers, apart from those of other choices by (seed, step)
+LATE = 2  # steps until a picture can be chosen: its report is read during the step in between
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture of the buffer, and the step that kept it."""
+
+    step: int
+    picture: Picture
 
 
 class Replay:
     """The newest of the pictures that were kept, numbered in the order of their coming.
 
-    Every process holds all of them; process 0 writes the files. A file stays until no checkpoint
+    Every process holds all of them; process 0 keeps the files. A file stays until no checkpoint
     that may still be restored needs it.
 
     Attributes:
       first: number of the oldest picture held.
-      pictures: from the oldest to the newest.
+      drawn: from the oldest to the newest; more than `size` while the newest are too new.
     """
 
-    def __init__(self, folder: Path, size: int, checkpoints: int):
+    def __init__(self, folder: Folder, size: int, checkpoints: int):
         self.first = 0
-        self.pictures: deque[Picture] = deque()
+        self.drawn: deque[Drawn] = deque()
         self._folder, self._size = folder / FOLDER, size
         self._needed: deque[int] = deque(maxlen=checkpoints + 1)
 
-    def __len__(self) -> int:
-        return len(self.pictures)
+    def add(self, step: int, kept: Sequence[Kept], first: bool = True) -> None:
+        """Takes the pictures in that a step kept, of all processes; the oldest go.
 
-    def add(self, kept: Sequence[Kept]) -> None:
-        """Takes the kept pictures of all processes in; the oldest go."""
+        Args:
+          step: later than all before.
+          kept: by this process.
+          first: see `processes.gather_kept`.
+        """
         # By reward, so that the order does not depend on how examples are dealt to processes.
-        for one in sorted(processes.gather_kept(kept), key=lambda one: one.reward):
+        for one in sorted(processes.gather_kept(kept, first), key=lambda one: one.reward):
             if processes.leads():
                 self._folder.mkdir(exist_ok=True)
-                write_picture(self._path(self.first + len(self)), one.pixels)
-            self.pictures.append(to_picture(one.pixels))
-            if len(self) > self._size:
-                self.pictures.popleft()
-                self.first += 1
+                write_picture(self._path(self.first + len(self.drawn)), one.pixels)
+            self.drawn.append(Drawn(step, to_picture(one.pixels)))
+        for _ in range(len(self._ripe(step + 1)) - self._size):
+            self.drawn.popleft()
+            self.first += 1
+
+    def held(self, step: int) -> list[Picture]:
+        """The pictures that a step may choose from."""
+        return self._ripe(step)[-self._size :]
 
     def choose(self, count: int, seed: int, step: int) -> list[Picture]:
         """Pictures of a step; some come twice where there are too few."""
-        rng = np.random.default_rng([seed, STREAM, step])
-        chosen = rng.choice(len(self), count, replace=count > len(self))
-        return [self.pictures[n] for n in chosen.tolist()]
+        rng, held = np.random.default_rng([seed, STREAM, step]), self.held(step)
+        chosen = rng.choice(len(held), count, replace=count > len(held))
+        return [held[n] for n in chosen.tolist()]
 
-    def state(self) -> dict[str, int]:
-        """What a checkpoint keeps: numbers of the first picture and past the last one."""
-        return {"first": self.first, "end": self.first + len(self)}
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps: number of the first picture, and the steps of all."""
+        return {"first": self.first, "steps": [one.step for one in self.drawn]}
 
-    def restore(self, state: Mapping[str, int]) -> None:
-        """Reads the pictures of a checkpoint back."""
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Reads the pictures of a checkpoint back; all processes must call it.
+
+        Raises:
+          UserError: one cannot be read.
+        """
         self.first = state["first"]
-        numbers = range(state["first"], state["end"])
-        self.pictures = deque(open_picture(self._path(number)) for number in numbers)
+        numbered = enumerate(state["steps"], self.first)
+        self.drawn = deque(Drawn(step, self._read(number)) for number, step in numbered)
 
     def forget(self) -> None:
         """Removes files that only checkpoints needed that are gone; call it at every checkpoint."""
@@ -74,5 +97,25 @@ class Replay:
                 if int(path.stem) < self._needed[0]:
                     path.unlink()
 
-    def _path(self, number: int) -> Path:
+    def _ripe(self, step: int) -> list[Picture]:
+        return [one.picture for one in self.drawn if one.step <= step - LATE]
+
+    def _read(self, number: int) -> Picture:
+        path = self._path(number)
+
+        def read() -> bytes:
+            try:
+                data = path.read_bytes()
+                _decoded(data)
+            except (OSError, ValueError, SyntaxError) as error:
+                raise damaged(path, error) from error
+            return data
+
+        return _decoded(processes.bytes_from_first(read))
+
+    def _path(self, number: int) -> Folder:
         return self._folder / f"{number:08d}.png"
+
+
+def _decoded(data: bytes) -> Picture:
+    return Image.open(BytesIO(data), formats=("PNG",)).convert("RGB")

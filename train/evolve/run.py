@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from asg_jax.methods.base import TrainState
+from asg_jax.engine.state import TrainState
+from asg_jax.errors import UserError
 from asg_jax.train.evaluate.figure import SHOWN, Sheet, figure
 from asg_jax.train.evaluate.prompts import prompt_set
 from asg_jax.train.evaluate.scores import summary as scored
 from asg_jax.train.evolve.checks import drawn_shares, trends
 from asg_jax.train.evolve.config import FILE, RunConfig, check_folder
-from asg_jax.train.evolve.files import write_json
+from asg_jax.train.evolve.files import Folder, write_bytes, write_json
 from asg_jax.train.evolve.history import History
 from asg_jax.train.evolve.interruption import Interrupted, Interruption
 from asg_jax.train.evolve.judging import Judgement, recall, shortened
-from asg_jax.train.evolve.logs import Logs, read_metrics, say
+from asg_jax.train.evolve.lock import locked
+from asg_jax.train.evolve.logs import STATUS, Logs, read_metrics, say
 from asg_jax.train.evolve.loop import train
 from asg_jax.train.evolve.parts import Parts, assemble
 from asg_jax.train.evolve.placement import whole
-from asg_jax.train.evolve.processes import leads, wait
+from asg_jax.train.evolve.processes import agree, from_first, leads, wait
 from asg_jax.train.evolve.summary import gains
 from asg_jax.train.evolve.typed import plain
 
@@ -29,61 +34,110 @@ SUMMARY, PICTURE = "summary.json", "before_after.png"
 PROGRAMS = Path("~/.cache/asg_jax/programs")  # compiled ones, for the next start
 
 
-def claim(folder: Path, config: RunConfig) -> None:
-    """Makes a folder the run's own.
+@contextmanager
+def claimed(folder: Folder, config: RunConfig) -> Iterator[None]:
+    """Makes a folder the run's own, for as long as its processes work in it.
 
     Raises:
-      UserError: it belongs to another one.
+      UserError: it belongs to another one, another process works in it, or a process of the run
+        does not see it.
+    """
+    with ExitStack() as stack:
+
+        def claim() -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(folder))
+            check_folder(folder, config)
+            write_json(folder / FILE, plain(config))
+            for unfinished in folder.glob(".*.tmp"):  # of a process that was killed
+                unfinished.unlink()
+
+        from_first(claim)
+        if agree(not (folder / FILE).exists()):
+            raise UserError(
+                f"not all processes of the run see {folder}; name a --workdir on a disk that they"
+                " share or in a bucket (gs://...)."
+            )
+        yield
+
+
+def is_finished(folder: Folder, config: RunConfig) -> bool:
+    """Whether a folder holds the end of this run; corrects what its status says of that.
+
+    Raises:
+      UserError: it belongs to another one, or another process works in it.
     """
     check_folder(folder, config)
-    wait("checked")  # before the first process writes what the others look for
-    if leads():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / FILE, plain(config))
-    wait("claimed")
+    if not (folder / SUMMARY).exists():
+        with locked(folder) if (folder / FILE).exists() else nullcontext():
+            return False  # known before anything is loaded
+    told = (folder / STATUS).read_bytes() if (folder / STATUS).exists() else b""
+    if b'"finished"' not in told:
+        Logs(folder, config.steps).status("finished", step=config.steps, eta_seconds=0.0)
+    return True
 
 
-def finish(config: RunConfig, folder: Path) -> bool:
-    """Runs to the end, or until somebody asks to stop; whether it is the end.
+def finish(config: RunConfig, folder: Folder, begin: Callable[[], None] = lambda: None) -> int:
+    """Runs to the end, or until somebody asks to stop.
 
     Args:
       config: of the run.
-      folder: that was claimed for it.
+      folder: of the run.
+      begin: called once the folder is the run's own.
+
+    Returns:
+      The exit status: 0 at the end, that of a process which the signal ends if it is stopped.
+
+    Raises:
+      UserError: the run cannot start; a folder that was new is as it was.
     """
-    if (folder / SUMMARY).exists():
-        return True
+    if from_first(lambda: is_finished(folder, config)):
+        return 0
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(PROGRAMS.expanduser()))
-    interruption, logs = Interruption(), Logs(folder, config.steps)
+    interruption = Interruption()
+    with interruption.listening():
+        parts = assemble(config)
+        with claimed(folder, config):
+            begin()
+            return _finish(parts, config, folder, interruption)
+
+
+def _finish(parts: Parts, config: RunConfig, folder: Folder, interruption: Interruption) -> int:
+    """Runs in a folder that is claimed; tells how it ended."""
+    logs = Logs(folder, config.steps)
     try:
-        with interruption.listening():
-            logs.status("starting")
-            run(assemble(config), config, folder, logs, interruption)
-    except Interrupted:
+        logs.status("starting")
+        run(parts, config, folder, logs, interruption)
+    except Interrupted as stop:
         logs.status("stopped")
         say(f"stopped; the same command with --workdir={folder} goes on from here")
-        return False
+        return stop.status
     except BaseException as error:
         logs.status("failed", error=f"{type(error).__name__}: {error}")
         raise
     finally:
         logs.close()
-    return True
+    return 0
 
 
 def run(
-    parts: Parts, config: RunConfig, folder: Path, logs: Logs, interruption: Interruption
+    parts: Parts, config: RunConfig, folder: Folder, logs: Logs, interruption: Interruption
 ) -> None:
     """Runs, or goes on with, what a config describes; a summary in the folder ends it.
 
     Raises:
       Interrupted: the run was asked to stop.
     """
+    interruption.check()
     before = _judge(parts, config, folder, "before", None, logs)
+    interruption.check()
     watch = lambda step, state: _watch(parts, config, logs, step, state)
     state, history = train(parts, config, folder, logs, interruption, watch)
+    interruption.check()
     learned = whole(state)
     after = _judge(parts, config, folder, "after", learned, logs)
+    interruption.check()
     if leads():
         parts.export(learned, folder)
         found = summarize(config, history, learned, folder, (before, after))
@@ -95,7 +149,7 @@ def run(
 def _judge(
     parts: Parts,
     config: RunConfig,
-    folder: Path,
+    folder: Folder,
     name: str,
     state: TrainState | None,
     logs: Logs,
@@ -124,7 +178,7 @@ def summarize(
     config: RunConfig,
     history: History,
     state: TrainState,
-    folder: Path,
+    folder: Folder,
     judgements: tuple[Judgement | None, Judgement | None],
 ) -> dict[str, Any]:
     """Everything that a run found; draws the picture too."""
@@ -152,5 +206,7 @@ def summarize(
         found["checks"]["drawn"] = drawn_shares(prompts, drawn)
         sheets = {name: Sheet(prompts[:SHOWN], rows[:SHOWN]) for name, rows in drawn.items()}
         tables = {name: scored(judged.scores) for name, judged in named.items()}
-        figure(tables, sheets).savefig(folder / PICTURE)
+        file = BytesIO()
+        figure(tables, sheets).savefig(file)
+        write_bytes(folder / PICTURE, file.getvalue())
     return found

@@ -55,9 +55,11 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         if len(kinds) == len(value):
             pairs = zip(kinds, value, strict=True)
             return tuple(_convert(kind, v, f"{path}[{n}]") for n, (kind, v) in enumerate(pairs))
+    if origin is Mapping and isinstance(value, Mapping):
+        return {name: _convert(options[1], v, f"{path}.{name}") for name, v in value.items()}
     if hint is float and type(value) is int:
         return float(value)
-    if hint is type(None) and value is None or type(value) is hint:
+    if hint is Any or hint is type(None) and value is None or type(value) is hint:
         return value
     expected = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
     raise UserError(f"{path} is {value!r}; it must be of type {expected}.")
@@ -80,10 +82,30 @@ def as_config(settings: Any) -> ConfigDict:
         value = getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
             value = as_config(value)
+        elif isinstance(value, Mapping):
+            value = ConfigDict(dict(value))
         elif value is None:  # a flag's type comes from the value that it changes
             value = placeholder(typing.get_args(hints[field.name])[0])
         config[field.name] = value
     return config
+
+
+def changed(settings: T, changes: Mapping[str, Any]) -> T:
+    """The settings with other values.
+
+    Args:
+      settings: a dataclass, with others in it, or with mappings.
+      changes: values by dotted path.
+    """
+    for path, value in changes.items():
+        name, _, rest = path.partition(".")
+        if isinstance(settings, Mapping):
+            value = changed(settings[name], {rest: value}) if rest else value
+            settings = typing.cast(T, {**settings, name: value})
+        else:
+            value = changed(getattr(settings, name), {rest: value}) if rest else value
+            settings = dataclasses.replace(typing.cast(Any, settings), **{name: value})
+    return settings
 
 
 def plain(value: Any) -> Any:

@@ -34,10 +34,10 @@ def start(module: str, words: Sequence[object], devices: int = 1) -> subprocess.
     )
 
 
-def end(*running: subprocess.Popen[str]) -> list[str]:
-    """Waits for processes that must succeed; what they printed."""
+def end(*running: subprocess.Popen[str], status: int = 0) -> list[str]:
+    """Waits for processes that must end in that way; what they printed."""
     said = [process.communicate(timeout=LIMIT)[0] for process in running]
-    assert all(process.returncode == 0 for process in running), "\n".join(said)
+    assert [process.returncode for process in running] == [status] * len(running), "\n".join(said)
     return said
 
 

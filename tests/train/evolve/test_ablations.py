@@ -8,9 +8,9 @@ from asg_jax.errors import UserError
 from asg_jax.train.commands import ablate
 from asg_jax.train.evolve import run
 from asg_jax.train.evolve.ablations import (
-    NAMES,
     detectable,
     markdown,
+    names,
     share_judgement,
     vary,
     verdict,
@@ -23,19 +23,33 @@ from tests.train.evolve.fake import CONFIG, FakeJudge, FakeMethod, make_parts
 CHANGES = {
     "full": set(),
     "no_ste": {"method.weights.ste"},
-    "shuffled_rewards": {"method.shuffled"},
+    "slow": {"method.rate"},
     "self_generated_only": {"replay.only"},
     "two_stage": {"method.understanding_steps", "method.generation_steps"},
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
+pytestmark = pytest.mark.usefixtures("fake_methods")
+
+
+@pytest.mark.parametrize("name", CHANGES)
 def test_an_ablation_changes_what_it_says(name):
     before, after = (flat(plain(config)) for config in (CONFIG, vary(CONFIG, name, 7)))
     changed = {key for key in before if before[key] != after[key]} - {"name", "seed"}
-    assert changed == CHANGES.get(name, changed)
-    assert changed or name == "full"
+    assert changed == CHANGES[name] and name in names(CONFIG)
     assert after["seed"] == 7
+
+
+@pytest.fixture
+def file(tmp_path):
+    """The fake run as a user's config file."""
+    path = tmp_path / "fake_run.py"
+    path.write_text(
+        "from asg_jax.train.evolve.typed import as_config\n"
+        "from tests.train.evolve.fake import CONFIG\n"
+        "get_config = lambda: as_config(CONFIG)\n"
+    )
+    return path
 
 
 def test_two_stages_have_the_steps_of_the_cycles():
@@ -44,11 +58,13 @@ def test_two_stages_have_the_steps_of_the_cycles():
 
 
 def test_an_unknown_ablation_is_named():
-    with pytest.raises(UserError, match="there is no ablation 'no_sleep'"):
+    with pytest.raises(
+        UserError, match="there is no ablation 'no_sleep'; known are full, no_ste, slow,"
+    ):
         vary(CONFIG, "no_sleep", 0)
 
 
-def test_finished_runs_are_not_repeated(tmp_path, monkeypatch):
+def test_finished_runs_are_not_repeated(file, tmp_path, monkeypatch):
     judge, methods = FakeJudge(), []
 
     def assemble(config):
@@ -57,6 +73,7 @@ def test_finished_runs_are_not_repeated(tmp_path, monkeypatch):
 
     monkeypatch.setattr(run, "assemble", assemble)
     argv = [
+        f"--config={file}",
         "--names=full,no_ste",
         "--seeds=4",
         f"--workdir={tmp_path / 'runs'}",
@@ -69,8 +86,8 @@ def test_finished_runs_are_not_repeated(tmp_path, monkeypatch):
     ]
     with pytest.raises(RuntimeError, match="power"):
         ablate.main(argv)
-    ablate.main(argv)
-    assert [len(method.seen) for method in methods] == [6, 4, 6]
+    assert ablate.main(argv) == 0
+    assert [len(method.seen) for method in methods] == [6, 4, 2]  # step 4 was saved
     assert judge.steps == [None, 6, 6]  # the frozen model is the same for all
     found = json.loads((tmp_path / "docs" / "table.json").read_text())
     assert found.keys() == {"full", "no_ste"} and found["no_ste"]["seeds"] == 1
@@ -80,6 +97,11 @@ def test_finished_runs_are_not_repeated(tmp_path, monkeypatch):
     assert len({line.count("|") for line in table[2:6]}) == 1
     assert table[5].endswith("| -1.8, -1.0 | undecided, undecided |")
     assert "in points: questions, greedy 0.0," in table[7]
+
+
+def test_seeds_are_numbers(file):
+    with pytest.raises(UserError, match="--seeds has 'a'; seeds are numbers from 0 to 4294967295"):
+        ablate.main([f"--config={file}", "--seeds=1,a"])
 
 
 def test_a_judgement_of_the_same_model_is_shared_with_its_pictures_or_not_at_all(tmp_path):

@@ -7,19 +7,15 @@ import pytest
 
 from asg_jax.configs import bagel_7b, bagel_tiny, vargpt_tiny, vargpt_v11
 from asg_jax.errors import UserError
-from asg_jax.methods.asg.settings import check
 from asg_jax.prompts import LANGUAGES
 from asg_jax.train.evolve.config import FILE, MeshAxes, check_folder, read
-from asg_jax.train.evolve.typed import plain
+from asg_jax.train.evolve.typed import as_config, plain
 from tests.train.evolve.fake import CONFIG
 
-KINDS = {bagel_tiny: "flow", bagel_7b: "flow", vargpt_tiny: "bits", vargpt_v11: "bits"}
 
-
-@pytest.mark.parametrize("module", KINDS)
+@pytest.mark.parametrize("module", [bagel_tiny, bagel_7b, vargpt_tiny, vargpt_v11])
 def test_the_configs_are_sound(module):
     config = read(module.get_config().to_dict())
-    check(config.method, KINDS[module])
     assert config.language in LANGUAGES
     assert config.name == module.__name__.rpartition(".")[2]
 
@@ -41,17 +37,38 @@ def test_the_large_configs_hold_the_numbers_of_the_paper(module):
     "change, message",
     [
         ({"steps": 0}, "config.steps is 0; it must be at least 1"),
+        ({"seed": -1}, "config.seed is -1; it must be at least 0"),
         ({"checkpoint": {"every": 0}}, "config.checkpoint.every is 0"),
         ({"batch": {"generation": 0}}, "config.batch.generation is 0"),
-        ({"replay": {"share": 1.5}}, r"config.replay.share is 1.5; it must be in \[0, 1\]"),
+        ({"batch": {"micro": 0}}, "config.batch.micro is 0; it must be at least 1"),
+        ({"mesh": {"fsdp": 0}}, "config.mesh.fsdp is 0"),
+        ({"watch": {"every": -1}}, "config.watch.every is -1; it must be at least 0"),
+        ({"data": {"side": 10**6}}, "config.data.side is 1000000; it must be at least 0 and at mo"),
+        ({"replay": {"share": 1.5}}, "config.replay.share is 1.5; it must be at least 0 and at mo"),
+        ({"replay": {"share": float("nan")}}, "config.replay.share is nan"),
         ({"sede": 3}, "config.sede is no setting; the nearest is config.seed"),
         ({"eval": {"questions": 0}}, "questions is 0"),
         ({"remat": "some"}, "config.remat is 'some'"),
+        ({"method": {"name": "fate"}}, "no method 'fate'; config.method.name is one of fake."),
+        (
+            {"method": {"name": "fake", "rat": 1.0}},
+            "config.method.rat is no .* config.method.rate",
+        ),
+        ({"method": {"name": "fake", "weights": {"ste": "x"}}}, "config.method.weights.ste is 'x'"),
     ],
 )
-def test_a_wrong_setting_is_named(change, message):
+def test_a_wrong_setting_is_named(fake_methods, change, message):
     with pytest.raises(UserError, match=message):
         read({**plain(CONFIG), **change})
+
+
+def test_the_settings_of_a_method_go_there_and_back(fake_methods):
+    config = as_config(CONFIG)
+    assert read(config.to_dict()) == read(plain(CONFIG)) == CONFIG
+    config.method.weights.ste = 0.0
+    config.batch.micro = 2
+    changed = read(config.to_dict())
+    assert changed.method.weights == {"vote": 1.0, "ste": 0.0} and changed.batch.micro == 2
 
 
 def test_a_folder_belongs_to_its_settings(tmp_path):
@@ -61,6 +78,13 @@ def test_a_folder_belongs_to_its_settings(tmp_path):
     check_folder(tmp_path, replace(CONFIG, mesh=MeshAxes(fsdp=2)))
     with pytest.raises(UserError, match="holds a run with config.seed=3, not 4; name another"):
         check_folder(tmp_path, replace(CONFIG, seed=4))
-    other = replace(CONFIG.method, solver=replace(CONFIG.method.solver, learning_rate=0.1))
-    with pytest.raises(UserError, match="config.method.solver.learning_rate=1e-06, not 0.1"):
-        check_folder(tmp_path, replace(CONFIG, method=other))
+    other = replace(CONFIG, method=replace(CONFIG.method, rate=0.1))
+    with pytest.raises(UserError, match="config.method.rate=0.001, not 0.1"):
+        check_folder(tmp_path, other)
+
+
+@pytest.mark.parametrize("text", ["", '{"name": "fa', "[]", "\xff\x00"])
+def test_a_damaged_folder_is_named(tmp_path, text):
+    (tmp_path / FILE).write_text(text, encoding="latin1")
+    with pytest.raises(UserError, match="config.json is damaged .* remove it, and the command"):
+        check_folder(tmp_path, CONFIG)

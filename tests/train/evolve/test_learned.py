@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from asg_jax.adapters import init_roles
+from asg_jax.engine.state import RoleState, TrainState
 from asg_jax.errors import UserError
 from asg_jax.models import peft
 from asg_jax.models.registry import open_model
-from asg_jax.train.evolve.learned import ADAPTERS, open_roles
+from asg_jax.train.evolve.learned import ADAPTERS, export, open_roles
 from asg_jax.train.main import main
 from tests import goldens
 
@@ -49,8 +50,7 @@ def test_each_role_has_its_own_adapter(run, learned) -> None:
 
 def test_the_roles_of_a_model_are_the_model_itself(official) -> None:
     _, roles = open_roles(official)
-    assert roles.keys() == {"proposer", "solver", "generator"}
-    assert all(params.adapter is None for params in roles.values())
+    assert roles["solver"].adapter is None and roles["generator"].adapter is None
 
 
 def test_commands_use_the_role_that_their_task_is(official, run, tmp_path, capsys) -> None:
@@ -74,8 +74,33 @@ def test_a_folder_without_a_run_s_config_is_no_run(tmp_path) -> None:
         open_roles(str(tmp_path))
 
 
-def test_a_run_without_one_of_its_adapters_is_refused(official, tmp_path) -> None:
+def test_a_role_that_learned_nothing_is_the_model_itself(official, learned, tmp_path) -> None:
+    model = open_model(official)
+    folder = tmp_path / ADAPTERS / "solver"
+    peft.save(folder, learned["solver"], model.official_module, official)
+    (tmp_path / "config.json").write_text(json.dumps({"model": official}))
+    _, roles = open_roles(str(tmp_path))
+    assert roles["solver"].adapter is not None and roles["generator"].adapter is None
+
+
+def test_a_damaged_run_is_named(official, tmp_path) -> None:
     (tmp_path / ADAPTERS / "solver").mkdir(parents=True)
     (tmp_path / "config.json").write_text(json.dumps({"model": official}))
-    with pytest.raises(UserError, match=r"proposer.*is missing"):
+    with pytest.raises(UserError, match=r"solver.*is missing"):
         open_roles(str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"config.json is damaged \(without model\)"):
+        open_roles(str(tmp_path))
+
+
+def test_every_role_is_exported_with_what_it_is_evaluated_with(official, learned, tmp_path) -> None:
+    zero = jax.tree.map(np.zeros_like, learned)
+    roles = {
+        name: RoleState(adapter, zero[name] if name == "solver" else None, (), np.float32(0))
+        for name, adapter in learned.items()
+    }
+    state = TrainState(np.int32(0), np.int32(1), roles, np.int32(0), {})
+    export(open_model(official), official, state, tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model": official}))
+    found = {name: params.adapter for name, params in open_roles(str(tmp_path))[1].items()}
+    jax.tree.map(np.testing.assert_array_equal, found, dict(learned) | {"solver": zero["solver"]})

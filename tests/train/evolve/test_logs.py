@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from asg_jax.methods.base import Report
+from asg_jax.engine.method import Report
 from asg_jax.train.evolve.logs import METRICS, Logs, read_metrics, table
 
 REPORT = Report(

@@ -19,26 +19,30 @@ from tests.train.evolve.fake import CONFIG, FakeMethod
 WORKER = "tests.train.evolve.worker"
 
 
-def start(folder, seconds=0.0, devices=1):
+def start(folder, devices=1, **options):
     """A process that runs in a folder."""
-    return launch.start(WORKER, [folder, seconds], devices)
+    return launch.start(WORKER, [folder, json.dumps(options)], devices)
 
 
-def pair(folder, seconds=0.0):
+def pair(folder, devices=1, **options):
     """Two processes that share a run."""
     address = launch.address()
-    return [launch.start(WORKER, [folder, seconds, address, 2, n]) for n in range(2)]
+    return [start(folder, devices, group=[address, 2, n], **options) for n in range(2)]
 
 
 def numbers(folder):
     return np.array([[m["step"], m["reward/solver"]] for m in read_metrics(folder)])
 
 
+def drawn(folder):
+    return {path.name: path.read_bytes() for path in (folder / "replay").iterdir()}
+
+
 def final_state(folder):
     with Checkpoints(folder, CONFIG.checkpoint) as checkpoints:
-        restored = checkpoints.restore(FakeMethod().init(0))
-    assert restored is not None
-    return restored[0]
+        state = checkpoints.restore(FakeMethod().init(0), lambda host: None)
+    assert state is not None
+    return state
 
 
 @pytest.fixture(scope="module")
@@ -50,23 +54,34 @@ def whole(tmp_path_factory):
 
 
 def test_sigterm_ends_a_run_that_goes_on_later(whole, tmp_path):
-    process = start(tmp_path, 0.1)
+    process = start(tmp_path, seconds=0.1)
     launch.wait_for(tmp_path, 5, process)
     process.send_signal(signal.SIGTERM)
-    (said,) = launch.end(process)
+    (said,) = launch.end(process, status=128 + signal.SIGTERM)
     stopped = launch.step_of(tmp_path)
     assert "goes on from here" in said and 5 <= stopped < CONFIG.steps
     assert json.loads((tmp_path / "status.json").read_text())["state"] == "stopped"
-    (said,) = launch.end(start(tmp_path))
+    launch.end(start(tmp_path))
     np.testing.assert_array_equal(numbers(tmp_path), numbers(whole))
     assert (tmp_path / SUMMARY).exists()
+
+
+def test_a_second_start_is_refused_and_changes_nothing(whole, tmp_path):
+    process = start(tmp_path, seconds=2)
+    launch.wait_for(tmp_path, 1, process)
+    (said,) = launch.end(start(tmp_path), status=1)
+    assert f"another process ({process.pid} on" in said and "Traceback" not in said
+    process.kill()
+    process.communicate(timeout=launch.LIMIT)
+    launch.end(start(tmp_path))  # the lock has died with its owner
+    np.testing.assert_array_equal(numbers(tmp_path), numbers(whole))
 
 
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bits(whole, tmp_path):
     rng = np.random.default_rng()
     for _ in range(3):
-        process, before = start(tmp_path, 0.05), launch.step_of(tmp_path)
+        process, before = start(tmp_path, seconds=0.05), launch.step_of(tmp_path)
         launch.wait_for(tmp_path, before + 1 + int(rng.integers(4)), process)
         time.sleep(0.05 * rng.random())
         process.kill()
@@ -78,20 +93,40 @@ def test_a_killed_run_resumes_to_the_same_bits(whole, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_numbers_of_one(whole, tmp_path):
-    said = launch.end(*pair(tmp_path))
+@pytest.mark.parametrize(
+    ("devices", "mesh"),
+    [
+        (1, {}),
+        (1, {"fsdp": 2}),
+        (1, {"tensor": 2}),  # the processes share all rows
+        (2, {"fsdp": 2, "rollouts": "pmap"}),
+        (2, {"tensor": 2}),
+        (2, {"tensor": 4}),
+    ],
+)
+def test_two_processes_give_the_numbers_of_one(tmp_path, devices, mesh):
+    options = {"mesh": mesh, "sizes": 10, "side": 8}
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    launch.end(start(alone, sizes=10, side=8))
+    said = launch.end(*pair(shared, devices, **options))
     assert "step 5/23" in said[0] and "step 5/23" not in said[1]
-    np.testing.assert_allclose(numbers(tmp_path), numbers(whole), rtol=1e-5)
-    drawn = lambda folder: {p.name: p.read_bytes() for p in (folder / "replay").iterdir()}
-    assert drawn(tmp_path) == drawn(whole)
+    np.testing.assert_allclose(numbers(shared), numbers(alone), rtol=1e-5)
+    assert drawn(shared) == drawn(alone)
+
+
+@pytest.mark.slow
+def test_pictures_of_several_sizes_are_refused_where_programs_would_differ(tmp_path):
+    launch.end(start(tmp_path / "alone", sizes=10))
+    said = launch.end(*pair(tmp_path / "shared", sizes=10), status=1)
+    assert all("bring them to one size with --config.data.side" in text for text in said)
 
 
 @pytest.mark.slow
 def test_what_two_processes_began_one_can_end(whole, tmp_path):
-    processes = pair(tmp_path, 0.1)
+    processes = pair(tmp_path, seconds=0.1)
     launch.wait_for(tmp_path, 6, processes[0])
     processes[1].send_signal(signal.SIGTERM)  # one is asked, both stop
-    launch.end(*processes)
+    launch.end(*processes, status=128 + signal.SIGTERM)
     assert 6 <= launch.step_of(tmp_path) < CONFIG.steps
     launch.end(start(tmp_path, devices=2))
     np.testing.assert_allclose(numbers(tmp_path), numbers(whole), rtol=1e-5)

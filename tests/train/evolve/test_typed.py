@@ -1,12 +1,13 @@
 """A wrong value of a config is named in one sentence, whatever its depth."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pytest
 
 from asg_jax.errors import UserError
-from asg_jax.train.evolve.typed import as_config, build, flat, plain
+from asg_jax.train.evolve.typed import as_config, build, changed, flat, plain
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,20 @@ class Outer:
     kind: Literal["a", "b"] = "a"
     window: int | None = None
     names: tuple[str, ...] = ()
+    weights: Mapping[str, float] = field(default_factory=lambda: {"vote": 1.0})
 
 
-GOOD = {"inner": {"size": 3, "rate": 1, "grid": [2, 2]}, "kind": "b", "names": ["x"]}
+GOOD = {
+    "inner": {"size": 3, "rate": 1, "grid": [2, 2]},
+    "kind": "b",
+    "names": ["x"],
+    "weights": {"ste": 2},
+}
 
 
 def test_values_become_dataclasses_of_their_types():
     built = build(Outer, GOOD)
-    assert built == Outer(Inner(3, 1.0, (2, 2)), "b", None, ("x",))
+    assert built == Outer(Inner(3, 1.0, (2, 2)), "b", None, ("x",), {"ste": 2.0})
     assert type(built.inner.rate) is float
     assert build(Outer, {**GOOD, "window": 7}) == replace(built, window=7)
 
@@ -45,6 +52,7 @@ def test_values_become_dataclasses_of_their_types():
         ({"inner": {"size": 1, "grid": (1, "2")}}, r"config.inner.grid\[1\] is '2'"),
         ({"kind": "c"}, r"config.kind is 'c'; it must be of type Literal\['a', 'b'\]."),
         ({"window": "7"}, "config.window is '7'"),
+        ({"weights": {"ste": "much"}}, "config.weights.ste is 'much'; it must be of type float."),
         ({"inner": 3}, "config.inner is 3; it must be of type Inner."),
     ],
 )
@@ -58,7 +66,8 @@ def test_a_config_goes_there_and_back():
     config = as_config(settings)
     assert build(Outer, config.to_dict()) == settings
     config.window = 9  # it was None
-    assert build(Outer, config.to_dict()) == replace(settings, window=9)
+    config.weights.vote = 0.5
+    assert build(Outer, config.to_dict()) == replace(settings, window=9, weights={"vote": 0.5})
     with pytest.raises(TypeError):
         config.window = "nine"
 
@@ -71,4 +80,10 @@ def test_names_are_dotted():
         "kind": "a",
         "window": None,
         "names": [],
+        "weights.vote": 1.0,
     }
+
+
+def test_settings_change_by_dotted_path():
+    after = changed(Outer(Inner(3)), {"inner.rate": 0.1, "weights.vote": 0.0, "kind": "b"})
+    assert after == Outer(Inner(3, 0.1), "b", weights={"vote": 0.0})
