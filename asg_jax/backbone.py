@@ -8,6 +8,7 @@ tokens, C channels of an image token, P prefix rows, S cache rows.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 from PIL.Image import Image as Picture
 
 from asg_jax.pytree import pytree, static
+from asg_jax.ranges import bounded
 
 PyTree = Any
 
@@ -206,17 +208,17 @@ class Sampler:
       noise_level: 0 is the deterministic sampler; above 0 the stochastic one, with a trace.
     """
 
-    grid: tuple[int, int]
-    steps: int = 49
-    shift: float = 3.0
+    grid: tuple[int, int] = bounded(dataclasses.MISSING, least=1)
+    steps: int = bounded(49, least=1)
+    shift: float = bounded(3.0, above=0)
     guidance: float = 4.0
     image_guidance: float = 1.0
     renorm: Literal["global", "channel", "text_channel"] = "global"
-    renorm_min: float = 0.0
-    interval: tuple[float, float] = (0.4, 1.0)
-    temperature: float = 1.0
-    top_p: float = 1.0
-    noise_level: float = 0.0
+    renorm_min: float = bounded(0.0, least=0, most=1)
+    interval: tuple[float, float] = bounded((0.4, 1.0), least=0, most=1)
+    temperature: float = bounded(1.0, above=0)
+    top_p: float = bounded(1.0, above=0, most=1)
+    noise_level: float = bounded(0.0, least=0)
 
 
 @dataclass(frozen=True)

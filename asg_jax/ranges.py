@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,7 @@ def bounded(default: Any, within: Range | None = None, **bounds: float) -> Any:
 def faults(settings: Any, path: str = "") -> list[str]:
     """A sentence about every field of a dataclass, and of those in it, that is out of its range.
 
-    Of a tuple all members must be in the range; None, texts and truth values always are. A field
+    Of a tuple or mapping all members must be in the range; None, texts and truth values always are. A field
     that declares no range must be finite.
 
     Args:
@@ -95,6 +95,8 @@ def check(settings: Any, path: str = "") -> None:
 
 
 def _numbers(value: Any) -> Iterator[int | float]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
     if isinstance(value, tuple | list):
         for member in value:
             yield from _numbers(member)

@@ -56,6 +56,7 @@ RUN = RunConfig(
     name="bagel_7b",
     model="BAGEL-7B-MoT",
     language="english",
+    method=settings_for("asg", METHOD),
     dtype="bfloat16",
     remat="full",
     seed=42,

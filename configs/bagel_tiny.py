@@ -74,6 +74,7 @@ RUN = RunConfig(
     name="bagel_tiny",
     model="bagel-tiny",
     language="scenes",
+    method=settings_for("asg", METHOD),
     seed=0,
     steps=200,
     batch=Batch(understanding=32, generation=24),

@@ -21,9 +21,9 @@ from asg_jax.answers import (
     words_before_answer,
 )
 from asg_jax.objectives.policy import kl_coefficient_update, reinforce_loss
+from asg_jax.ops.masked import masked_mean
 from asg_jax.ops.vocab import logit_stats
 from asg_jax.signals import difficulty, fidelity
-from asg_jax.ops.masked import masked_mean
 from asg_jax.signals.vote import gaussian, vote
 from tests import goldens
 

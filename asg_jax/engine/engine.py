@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Key
 from PIL.Image import Image as Picture
 
-from asg_jax.adapters import init_roles
+from asg_jax.adapters import LoRASpec, init_roles
 from asg_jax.backbone import Params, PyTree, Request, Sampler
 from asg_jax.engine import programs
 from asg_jax.engine.method import Examples
@@ -80,19 +80,22 @@ class Engine:
     lengths: Lengths
     placement: Placement
     micro: int | None = None
-    _compiled: dict[Any, Program] = field(default_factory=dict)
+    _compiled: dict[Any, Callable[..., Any]] = field(default_factory=dict)
 
     @cached_property
     def scribe(self) -> Scribe:
         """Reads and writes."""
         return Scribe(self.model.processor, self.language, self.lengths)
 
+    def modules(self, settings: Mapping[str, Role]) -> dict[str, list[LoRASpec]]:
+        """What every role adapts; see `asg_jax.engine.roles.adapted`."""
+        return {name: adapted(name, role, self.model.modules) for name, role in settings.items()}
+
     def roles(
-        self, key: jax.Array, optimizer: Optimizer, settings: dict[str, Role]
+        self, key: Key[Array, ""], optimizer: Optimizer, settings: Mapping[str, Role]
     ) -> dict[str, RoleState]:
         """The roles before the first step, each with an adapter that changes nothing yet."""
-        modules = {name: adapted(name, role, self.model.modules) for name, role in settings.items()}
-        adapters = init_roles(key, self.model.base, modules)
+        adapters = init_roles(key, self.model.base, self.modules(settings))
         return {name: start(optimizer, role, adapters[name]) for name, role in settings.items()}
 
     def params(self, state: TrainState, role: str | None) -> Params:
@@ -189,12 +192,9 @@ class Engine:
         slices = self.slices(batch.stream)
         name = (learn, slices)
         if name not in self._compiled:
-            lies = lambda x: x.sharding if x.committed else None
-            shardings = Learned(jax.tree.map(lies, state), cast(Any, None), lies(batch.stream))
-            compiled = jax.jit(partial(learn, slices), donate_argnums=1, out_shardings=shardings)
-            self._compiled[name] = cast(Program, compiled)
-        compiled = cast(Callable[..., Learned], self._compiled[name])
-        return compiled(self.model.base, state, batch)
+            update = lambda base, state, batch: tuple(learn(slices, base, state, batch))
+            self._compiled[name] = self.placement.compile_update(update)
+        return Learned(*self._compiled[name](self.model.base, state, batch))
 
 
 def _in_slices(program: Program, slices: int, params: Params, batch: PyTree) -> PyTree:

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Key, UInt32
 from asg_jax.backbone import Backbone, Params, Processor, Prompt, PyTree, Request, Sampler, encode
 from asg_jax.ops.masked import masked_mean
 from asg_jax.pytree import pytree
+from asg_jax.ranges import bounded
 from asg_jax.rollout import image
 from asg_jax.rollout.image import Drawings
 from asg_jax.rollout.text import TextRollout, Texts, TextSampler, sample_text, score
@@ -199,10 +200,10 @@ def view(backbone: Backbone, processor: Processor, params: Params, viewing: View
 class Lengths:
     """The most tokens that a text of each sort may have, its stop token included."""
 
-    question: int = 40
-    answer: int = 16
-    caption: int = 64
-    spec: int = 160
+    question: int = bounded(40, least=1)
+    answer: int = bounded(16, least=1)
+    caption: int = bounded(64, least=1)
+    spec: int = bounded(160, least=1)
 
 
 def ask_about(

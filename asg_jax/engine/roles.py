@@ -21,8 +21,10 @@ from asg_jax.objectives.losses import Losses
 from asg_jax.objectives.texts import GRPO, TextObjective
 from asg_jax.ops.masked import Scalar, masked_mean
 from asg_jax.ops.slices import cut, uncut
+from asg_jax.ranges import Range, bounded
 
 Metrics = dict[str, Array]
+KL_BOUNDS = Range(least=1e-3, most=1e2)  # of every coefficient
 # (adapter, examples, coefficient of the drift) -> losses of these examples
 Loss = Callable[[Adapter, PyTree, Scalar], Losses]
 
@@ -45,13 +47,13 @@ class Role:
       kl_rate: how fast the coefficient follows, per update.
     """
 
-    learning_rate: float = 1e-6
+    learning_rate: float = bounded(1e-6, least=0)
     modules: str | None = None
-    rank: int | None = None
-    alpha: float | None = None
-    kl_start: float = 0.01
-    kl_target: float = 0.02
-    kl_rate: float = 0.10
+    rank: int | None = bounded(None, least=1)
+    alpha: float | None = bounded(None, above=0)
+    kl_start: float = bounded(0.01, KL_BOUNDS)
+    kl_target: float = bounded(0.02, above=0)
+    kl_rate: float = bounded(0.10, least=0)
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,10 @@ class Optimizer:
       kl: whether drift from the frozen model is penalised; it is measured in any case.
     """
 
-    clip_norm: float = 1.0
-    weight_decay: float = 0.01
-    warmup: int = 0
-    average_decay: float = 0.96
+    clip_norm: float = bounded(1.0, above=0)
+    weight_decay: float = bounded(0.01, least=0)
+    warmup: int = bounded(0, least=0)
+    average_decay: float = bounded(0.96, least=0, below=1)
     kl: bool = True
 
     def transformation(self, learning_rate: float) -> optax.GradientTransformation:

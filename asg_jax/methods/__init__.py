@@ -21,7 +21,7 @@ def preset(name: str) -> Preset:
       UserError: there is none.
     """
     if name not in METHODS:
-        raise UserError(f"there is no method '{name}'; known are {', '.join(METHODS)}.")
+        raise UserError(f"there is no method '{name}'; choose one of: {', '.join(METHODS)}.")
     return METHODS[name]
 
 

@@ -36,6 +36,7 @@ from asg_jax.ops.bits import bit_entropy, bit_kl, bit_log_probs
 from asg_jax.ops.flow import gaussian_log_prob
 from asg_jax.ops.masked import Scalar
 from asg_jax.pytree import pytree
+from asg_jax.ranges import bounded
 from asg_jax.rollout.image import Drawings, trace_moments
 
 
@@ -114,8 +115,8 @@ class RWR:
     kinds: ClassVar[tuple[str, ...]] = ("flow",)
     imitates: ClassVar[bool] = False
     anchored: ClassVar[bool] = False
-    temperature: float = 1.0
-    draws: int = 1
+    temperature: float = bounded(1.0, above=0)
+    draws: int = bounded(1, least=1)
 
     def losses(
         self, painter: Painter, adapter: Adapter, lesson: DrawingLesson, beta: Scalar
@@ -144,8 +145,8 @@ class NFT:
     kinds: ClassVar[tuple[str, ...]] = ("flow",)
     imitates: ClassVar[bool] = False
     anchored: ClassVar[bool] = True
-    draws: int = 1
-    decay: float = 0.9
+    draws: int = bounded(1, least=1)
+    decay: float = bounded(0.9, least=0, below=1)
 
     def losses(
         self, painter: Painter, adapter: Adapter, lesson: DrawingLesson, beta: Scalar
@@ -170,7 +171,7 @@ class DrawingImitation:
     kinds: ClassVar[tuple[str, ...]] = ("flow", "bits")
     imitates: ClassVar[bool] = True
     anchored: ClassVar[bool] = False
-    draws: int = 1
+    draws: int = bounded(1, least=1)
 
     def losses(
         self, painter: Painter, adapter: Adapter, lesson: DrawingLesson, beta: Scalar
@@ -202,7 +203,7 @@ class FlowGRPO:
     kinds: ClassVar[tuple[str, ...]] = ("flow",)
     imitates: ClassVar[bool] = False
     anchored: ClassVar[bool] = False
-    clip: float = 0.2
+    clip: float = bounded(0.2, above=0, below=1)
 
     def losses(
         self, painter: Painter, adapter: Adapter, lesson: DrawingLesson, beta: Scalar
@@ -250,8 +251,8 @@ class BitsGRPO:
     kinds: ClassVar[tuple[str, ...]] = ("bits",)
     imitates: ClassVar[bool] = False
     anchored: ClassVar[bool] = False
-    clip: float = 0.2
-    correction: float = 0.0
+    clip: float = bounded(0.2, above=0, below=1)
+    correction: float = bounded(0.0, least=0)
 
     def losses(
         self, painter: Painter, adapter: Adapter, lesson: DrawingLesson, beta: Scalar

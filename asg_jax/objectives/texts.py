@@ -16,6 +16,7 @@ from asg_jax.objectives.policy_gradient import Means, grpo_loss, reinforce_loss
 from asg_jax.ops.masked import Scalar, masked_mean, sequence_means
 from asg_jax.ops.vocab import TokenStats, token_stats
 from asg_jax.pytree import pytree
+from asg_jax.ranges import bounded
 from asg_jax.rollout.text import TextRollout, Texts, predicting_states
 
 
@@ -64,8 +65,8 @@ class GRPO:
 
     name: ClassVar[str] = "grpo"
     imitates: ClassVar[bool] = False
-    clip: float = 0.2
-    correction: float = 0.0
+    clip: float = bounded(0.2, above=0, below=1)
+    correction: float = bounded(0.0, least=0)
 
     def loss(
         self, stats: TokenStats, sampled: Array, advantages: Array, mask: Array, beta: Scalar

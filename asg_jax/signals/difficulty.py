@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from asg_jax.ops.masked import masked_mean
+from asg_jax.ranges import bounded
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,10 @@ class Difficulty:
       silent: entropies up to this carry no signal.
     """
 
-    tokens: int = 5
+    tokens: int = bounded(5, least=1)
     aggregation: Literal["max", "mean"] = "max"
-    window: int | None = None
-    ranked: int = 8
+    window: int | None = bounded(None, least=1)
+    ranked: int = bounded(8, least=1)
     silent: float = 1e-6
 
 

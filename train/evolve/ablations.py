@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from asg_jax.errors import UserError
-from asg_jax.train.evolve.config import FILE, RunConfig, preset
+from asg_jax.methods import preset
+from asg_jax.train.evolve.config import FILE, RunConfig
 from asg_jax.train.evolve.files import Folder, read_json, write_bytes
 from asg_jax.train.evolve.pool import pool, read_runs, text
 from asg_jax.train.evolve.summary import TITLES

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from asg_jax import methods
-from asg_jax.engine.method import Preset
 from asg_jax.errors import UserError
+from asg_jax.methods import preset
 from asg_jax.ranges import SEED, bounded, check
 from asg_jax.train.evaluate.settings import EvalSettings
 from asg_jax.train.evolve.files import Folder, read_json
@@ -145,18 +144,6 @@ class RunConfig:
     watch: Watch = Watch()
 
 
-def preset(name: Any) -> Preset:
-    """The method of a name.
-
-    Raises:
-      UserError: there is none.
-    """
-    if name not in methods.METHODS:
-        known = ", ".join(methods.METHODS)
-        raise UserError(f"there is no method '{name}'; config.method.name is one of {known}.")
-    return methods.METHODS[name]
-
-
 def read(values: Mapping[str, Any]) -> RunConfig:
     """The settings of a config file.
 
@@ -164,8 +151,9 @@ def read(values: Mapping[str, Any]) -> RunConfig:
       UserError: a name or a value is wrong.
     """
     given = values.get("method")
-    named = given.get("name") if isinstance(given, Mapping) else given
-    method = build(preset(named).settings, given, "config.method")
+    if not isinstance(given, Mapping):
+        raise UserError(f"config.method is {given!r}; it must hold the settings of a method.")
+    method = build(preset(given.get("name", "")).settings, given, "config.method")
     config = build(RunConfig, {**values, "method": method})
     check(config, "config")
     return config

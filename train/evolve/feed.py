@@ -87,7 +87,7 @@ class Feed:
         total = self._batch(phase)
         rows, fresh = self._share.rows(total), self._fresh
         replayed = self._replayed(step, phase, total)
-        self._next = in_background(lambda: self._examples(fresh.result(), rows, replayed))
+        self._next = in_background(lambda: self._examples(step, fresh.result(), rows, replayed))
 
     def ready(self, seconds: float) -> bool:
         """Waits so long at most; whether the examples are made, or failed."""
@@ -162,7 +162,11 @@ class Feed:
         return dict(zip(range(total - count, total), chosen, strict=True))
 
     def _examples(
-        self, fresh: Sequence[Example], rows: Sequence[int], replayed: Mapping[int, Picture]
+        self,
+        step: int,
+        fresh: Sequence[Example],
+        rows: Sequence[int],
+        replayed: Mapping[int, Picture],
     ) -> Examples:
         side, count = self._config.data.side, len(self._source)
         chosen = [
@@ -170,7 +174,8 @@ class Feed:
             for row, own in zip(rows, fresh, strict=True)
         ]
         request = self._method.prepare([example.picture for example in chosen])
-        return Examples(tuple(example.id for example in chosen), tuple(rows), request)
+        ids = tuple(example.id for example in chosen)
+        return Examples(self._config.seed, step, ids, tuple(rows), request)
 
 
 def form(examples: Examples) -> int:

@@ -12,10 +12,11 @@ from asg_jax.engine.method import Method
 from asg_jax.engine.model import UnifiedModel
 from asg_jax.engine.state import TrainState
 from asg_jax.errors import UserError
+from asg_jax.methods import preset
 from asg_jax.models.registry import Model, open_model
 from asg_jax.prompts import LANGUAGES
 from asg_jax.train.data.loading import Source
-from asg_jax.train.evolve.config import RunConfig, preset
+from asg_jax.train.evolve.config import RunConfig
 from asg_jax.train.evolve.feed import open_source
 from asg_jax.train.evolve.files import Folder
 from asg_jax.train.evolve.judging import Judge, judge

@@ -45,6 +45,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return build(typing.cast(type, hint), value, path)
     origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if kinds := _kinds(hint):
+        return _chosen(kinds, value, path)
     if origin in (typing.Union, types.UnionType):
         return _first(options, value, path)
     if origin is typing.Literal and value in options:
@@ -65,6 +67,28 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     raise UserError(f"{path} is {value!r}; it must be of type {expected}.")
 
 
+def _kinds(hint: Any) -> dict[str, Any]:
+    """By their names, the dataclasses of which a field takes one."""
+    options = typing.get_args(hint)
+    several = len(options) > 1 and all(map(dataclasses.is_dataclass, options))
+    return {option.name: option for option in options} if several else {}
+
+
+def _chosen(kinds: Mapping[str, Any], value: Any, path: str) -> Any:
+    """One of several dataclasses: `name` says which, and the group of that name its fields."""
+    if type(value) in kinds.values():
+        return value
+    if not isinstance(value, Mapping) or value.get("name") not in kinds:
+        given = value.get("name") if isinstance(value, Mapping) else value
+        raise UserError(f"{path}.name is {given!r}; choose one of: {', '.join(kinds)}.")
+    for name in value:
+        if name not in ("name", *kinds):
+            near = difflib.get_close_matches(name, kinds, n=1, cutoff=0)[0]
+            raise UserError(f"{path}.{name} is no setting; the nearest is {path}.{near}.")
+    name = value["name"]
+    return build(kinds[name], value.get(name, {}), f"{path}.{name}")
+
+
 def _first(options: tuple[Any, ...], value: Any, path: str) -> Any:
     """The value as the first of several types that it fits."""
     for option in options[:-1]:
@@ -80,7 +104,11 @@ def as_config(settings: Any) -> ConfigDict:
     config, hints = ConfigDict(), typing.get_type_hints(type(settings))
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if dataclasses.is_dataclass(value):
+        if kinds := _kinds(hints[field.name]):  # all of them, so that a flag can choose another
+            chosen = {value.name: value}
+            groups = {name: as_config(chosen.get(name, kind())) for name, kind in kinds.items()}
+            value = ConfigDict({"name": value.name, **groups})
+        elif dataclasses.is_dataclass(value):
             value = as_config(value)
         elif isinstance(value, Mapping):
             value = ConfigDict(dict(value))
@@ -111,7 +139,9 @@ def changed(settings: T, changes: Mapping[str, Any]) -> T:
 def plain(value: Any) -> Any:
     """Dataclasses as dicts and tuples as lists, as JSON holds them."""
     if dataclasses.is_dataclass(value):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        found = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        name = getattr(type(value), "name", None)  # one of several says which it is
+        return found if name is None else {"name": name} | found
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

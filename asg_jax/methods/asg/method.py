@@ -56,6 +56,7 @@ class Asg:
         check(settings, model.backbone.spec.kind)
         self.settings, self._sizes = settings, sizes
         self.engine = Engine(model, language, settings.lengths, placement, micro)
+        self.engine.modules(settings.roles)  # refuses what the model does not have
         self.loops = {
             "understanding": UnderstandingStep(self.engine, settings),
             "generation": GenerationStep(self.engine, settings),

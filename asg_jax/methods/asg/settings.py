@@ -6,17 +6,20 @@ Where the paper gives no number, the default is the official release's or a plai
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from asg_jax import ranges
 from asg_jax.backbone import Sampler
 from asg_jax.engine.engine import Judge
+from asg_jax.engine.method import Ablation
 from asg_jax.engine.programs import Lengths
 from asg_jax.engine.roles import DrawingRole, Optimizer, Role, TextRole
 from asg_jax.errors import UserError
 from asg_jax.objectives.drawings import DrawingImitation, fault
 from asg_jax.objectives.texts import Imitation, Reinforce
 from asg_jax.pytree import pytree
+from asg_jax.ranges import bounded
 from asg_jax.signals.difficulty import Difficulty
 from asg_jax.signals.fidelity import SpecGate
 from asg_jax.signals.rewards import AnswerReward, Penalties
@@ -25,7 +28,7 @@ from asg_jax.signals.table import DRAWINGS, QUESTIONS, Numbers, check_weights, w
 
 @dataclass(frozen=True)
 class Temperatures:
-    """Temperatures of sampling; 0 is greedy, which is of no use for what is learned from.
+    """Temperatures of sampling; 0 is greedy, which has no policy to learn from.
 
     Attributes:
       question: Proposer's candidates.
@@ -36,12 +39,12 @@ class Temperatures:
       recaption: captions of drawn pictures.
     """
 
-    question: float = 1.0
-    answer: float = 1.0
-    caption: float = 0.8
-    spec: float = 1.0
-    check: float = 1.0
-    recaption: float = 0.0
+    question: float = bounded(1.0, above=0)
+    answer: float = bounded(1.0, above=0)
+    caption: float = bounded(0.8, least=0)
+    spec: float = bounded(1.0, least=0)
+    check: float = bounded(1.0, least=0)
+    recaption: float = bounded(0.0, least=0)
 
 
 @dataclass(frozen=True)
@@ -90,20 +93,20 @@ class Settings:
     """
 
     name: Literal["asg"] = "asg"
-    understanding_steps: int = 3
-    generation_steps: int = 2
-    candidates: int = 3
-    framings: int = 7
+    understanding_steps: int = bounded(3, least=0)
+    generation_steps: int = bounded(2, least=0)
+    candidates: int = bounded(3, least=1)
+    framings: int = bounded(7, least=1)
     framed: bool = True
-    images: int = 3
+    images: int = bounded(3, least=1)
     questions: int = 3
-    checks: int = 3
-    retries: int = 2
+    checks: int = bounded(3, least=1)
+    retries: int = bounded(2, least=0)
     proposer: TextRole = TextRole()
     solver: TextRole = TextRole(objective=Reinforce())
     generator: DrawingRole = DrawingRole()
     optimizer: Optimizer = Optimizer()
-    adapter_dropout: float = 0.0
+    adapter_dropout: float = bounded(0.0, least=0, below=1)
     lengths: Lengths = Lengths()
     temperatures: Temperatures = Temperatures()
     sampler: Sampler = Sampler(grid=(28, 28), steps=25, guidance=1.0)
@@ -120,9 +123,9 @@ class Settings:
     penalties: Penalties = Penalties()
     answers: AnswerReward = AnswerReward()
     gate: SpecGate = SpecGate()
-    least_majority: float = 0.0
+    least_majority: float = bounded(0.0, least=0, most=1)
     balanced: bool = False
-    baseline_momentum: float = 0.6
+    baseline_momentum: float = bounded(0.6, least=0, most=1)
     advantages: Literal["group", "batch"] = "group"
     judge: Judge = "live"
     shuffled: bool = False
@@ -151,8 +154,15 @@ class Memory:
     anchor: Any
 
 
+def two_stage(settings: Settings, steps: int) -> Settings:
+    """All understanding steps of a run first, then all generation steps."""
+    cycle = settings.understanding_steps + settings.generation_steps
+    first = steps * settings.understanding_steps // cycle
+    return replace(settings, understanding_steps=first, generation_steps=steps - first)
+
+
 # The paper's ablations and our control: the settings that each of them changes.
-ABLATIONS: Mapping[str, Mapping[str, Any]] = {
+ABLATIONS: Mapping[str, Ablation] = {
     "understanding_only": {"generation_steps": 0},
     "generation_only": {"understanding_steps": 0},
     "no_ste": {"question_weights.difficulty": 0.0},
@@ -169,31 +179,21 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "frozen_proposer": {"proposer.learning_rate": 0.0},
     "no_kl": {"optimizer.kl": False},
     "shuffled_rewards": {"shuffled": True},
+    "two_stage": two_stage,
 }
 
 
 def check(settings: Settings, kind: str) -> None:
-    """Makes sure that settings fit each other and the kind of backbone.
+    """Makes sure that settings are in their ranges and fit each other and the kind of backbone.
 
     Raises:
       UserError: they do not.
     """
+    ranges.check(settings, "config.method")
     if wrong := fault(settings.generator.objective, kind, settings.sampler):
         raise UserError(f"{wrong}.")
-    for name in ("question", "answer"):
-        if getattr(settings.temperatures, name) <= 0:
-            raise UserError(
-                f"temperatures.{name} must be above 0: greedy texts have no policy to learn from."
-            )
     check_weights("question_weights", QUESTIONS, settings.question_weights)
     check_weights("weights", DRAWINGS, settings.weights)
-    _check_counts(settings)
-
-
-def _check_counts(settings: Settings) -> None:
-    for name in ("candidates", "framings", "images", "checks"):
-        if getattr(settings, name) < 1:
-            raise UserError(f"{name} is {getattr(settings, name)}; it must be at least 1.")
     least, most = settings.gate.pairs
     if not least <= settings.questions <= most:
         raise UserError(f"questions is {settings.questions}; it must be from {least} to {most}.")

@@ -162,7 +162,7 @@ def test_every_factor_of_the_generator_learns(asg, state, results) -> None:
 @bits
 def test_every_factor_of_a_larger_generator_learns(asg, model, state, results) -> None:
     """The visual decoder and its projectors, where they are adapted, too."""
-    larger = replace(asg.settings, generator=replace(SETTINGS.generator, modules="drawing"))
+    larger = replace(asg.settings, generator=replace(asg.settings.generator, modules="drawing"))
     role = make(model, larger).init(0).roles["generator"]
     loss = partial(image_loss, asg, state, results)
     before, after = gradients(asg, loss, role)

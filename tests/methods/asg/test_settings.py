@@ -5,14 +5,16 @@ from dataclasses import fields, replace
 import pytest
 
 from asg_jax.backbone import Sampler
+from asg_jax.engine.roles import DrawingRole, TextRole
 from asg_jax.errors import UserError
 from asg_jax.methods.asg import ABLATIONS, Settings
-from asg_jax.methods.asg.settings import Temperatures, check
+from asg_jax.methods.asg.settings import Temperatures, check, two_stage
 from asg_jax.objectives.drawings import BitsGRPO, DrawingObjective, FlowGRPO
 from asg_jax.objectives.texts import Imitation
 from asg_jax.train.evolve.typed import changed
 
 STOCHASTIC = Sampler(grid=(4, 4), guidance=1.0, noise_level=0.7)
+CHANGES = {name: one for name, one in ABLATIONS.items() if isinstance(one, dict)}
 OBJECTIVES = [one() for one in DrawingObjective.__args__]
 
 
@@ -29,8 +31,10 @@ def drawing(objective: DrawingObjective, **changes) -> Settings:
         (drawing(FlowGRPO(), sampler=replace(STOCHASTIC, guidance=4.0)), "guidance"),
         (Settings(temperatures=Temperatures(answer=0.0)), "temperatures.answer"),
         (Settings(temperatures=Temperatures(question=0.0)), "temperatures.question"),
-        (Settings(candidates=0), "candidates is 0"),
-        (Settings(images=0), "images is 0"),
+        (Settings(candidates=0), "config.method.candidates is 0"),
+        (Settings(images=0), "config.method.images is 0"),
+        (Settings(solver=TextRole(float("nan"))), "solver.learning_rate is nan"),
+        (Settings(generator=DrawingRole(rank=0)), "generator.rank is 0"),
         (Settings(questions=1), "questions is 1"),
         (Settings(questions=4), "questions is 4"),
         (Settings(understanding_steps=0, generation_steps=0), "cycle"),
@@ -67,22 +71,24 @@ def test_bits_are_learned_from_as_they_were_drawn(change: dict) -> None:
         check(replace(plain, sampler=replace(STOCHASTIC, **change)), "bits")
 
 
-@pytest.mark.parametrize("name", ABLATIONS)
+@pytest.mark.parametrize("name", CHANGES)
 def test_an_ablation_changes_what_it_names_and_nothing_else(name: str) -> None:
     full = Settings(candidates=5)
-    varied = full
-    for path, value in ABLATIONS[name].items():
-        varied = changed(varied, path, value)
+    varied = changed(full, CHANGES[name])
     check(varied, "flow")
-    heads = {path.partition(".")[0] for path in ABLATIONS[name]}
+    heads = {path.partition(".")[0] for path in CHANGES[name]}
     for field in fields(Settings):
         same = getattr(full, field.name) == getattr(varied, field.name)
         assert same == (field.name not in heads), field.name
 
 
 def test_the_imitating_run_imitates_in_every_role() -> None:
-    varied = Settings()
-    for path, value in ABLATIONS["sft"].items():
-        varied = changed(varied, path, value)
+    varied = changed(Settings(), CHANGES["sft"])
     assert all(role.objective.imitates for role in varied.roles.values())
     assert isinstance(varied.solver.objective, Imitation)
+
+
+def test_two_stages_take_the_steps_of_a_run_in_the_same_shares() -> None:
+    varied = two_stage(Settings(), 50)
+    assert (varied.understanding_steps, varied.generation_steps) == (30, 20)
+    assert replace(varied, understanding_steps=3, generation_steps=2) == Settings()

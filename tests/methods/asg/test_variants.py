@@ -31,7 +31,8 @@ FORMS = {
 }
 DROPOUT = {"dropout": {"adapter_dropout": 0.5}}
 OTHERS = FLOWS | FORMS
-CHANGES = ABLATIONS | OTHERS | DROPOUT
+SWITCHES = {name: one for name, one in ABLATIONS.items() if isinstance(one, dict)}
+CHANGES = SWITCHES | OTHERS | DROPOUT
 CASES = [
     *((FLOW, name) for name in CHANGES),
     # What the kind of the Generator's loss has a part in.
@@ -41,9 +42,7 @@ CASES = [
 
 def variant(settings: Settings, name: str) -> Settings:
     """The settings of a case."""
-    for path, value in CHANGES[name].items():
-        settings = changed(settings, path, value)
-    return settings
+    return changed(settings, CHANGES[name])
 
 
 def cycle(asg: Asg, steps: int) -> tuple[TrainState, TrainState, list[Report]]:
