@@ -54,7 +54,7 @@ METHOD = {
         objective=Reinforce(),
     ),
     "generator": DrawingRole(
-        4.5e-3, rank=32, alpha=64.0, kl_target=0.05, kl_rate=0.05, objective=NFT(draws=4)
+        4.5e-3, rank=32, alpha=64.0, kl_target=0.029, kl_rate=0.05, objective=NFT(draws=4)
     ),
     "optimizer": Optimizer(warmup=10),
     "lengths": Lengths(question=16, answer=4, caption=28, spec=88),

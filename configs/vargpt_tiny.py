@@ -23,6 +23,7 @@ METHOD = bagel_tiny.METHOD | {
     "generator": replace(
         bagel_tiny.METHOD["generator"],
         learning_rate=5e-4,
+        kl_target=0.05,  # nats per bit
         modules="drawing",
         objective=BitsGRPO(),
     ),
