@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jax import Array, P, lax
 from jaxtyping import Float, Int
 
+from asg_jax.ops.matmul import matmul_float32
+
 # float32 logits of one block on one device: 165 tokens of a 152k vocabulary. About as many tokens
 # are needed for a matmul to take longer than reading the unembedding from memory.
 _BLOCK_BYTES = 96 * 2**20
@@ -38,29 +40,11 @@ class TokenStats(NamedTuple):
     reference_log_prob: Array | None = None
 
 
-def _matmul(hidden: Array, unembedding: Array, out_dtype: jnp.dtype) -> Array:
-    weight = unembedding.astype(hidden.dtype)
-    return jnp.tensordot(hidden, weight, (-1, -1), preferred_element_type=out_dtype)
-
-
-@jax.custom_jvp
 def unembed(
     hidden: Float[Array, "*tokens dim"], unembedding: Float[Array, "vocab dim"]
 ) -> Float[Array, "*tokens vocab"]:
     """Returns float32 logits: a matmul in the dtype of `hidden`, summed in float32."""
-    return _matmul(hidden, unembedding, jnp.dtype(jnp.float32))
-
-
-@unembed.defjvp
-def _unembed_jvp(
-    primals: tuple[Array, Array], tangents: tuple[Array, Array]
-) -> tuple[Array, Array]:
-    (hidden, unembedding), (d_hidden, d_unembedding) = primals, tangents
-    # Transposed, this multiplies cotangents in the dtype of `hidden`. The automatic rule keeps them
-    # in float32, and a matmul of mixed dtypes may cost a float32 copy of the unembedding.
-    tangent = _matmul(d_hidden, unembedding, hidden.dtype)
-    tangent += _matmul(hidden, d_unembedding, hidden.dtype)
-    return unembed(hidden, unembedding), tangent.astype(jnp.float32)
+    return matmul_float32(hidden, unembedding, -1)
 
 
 def _shift(logits: Array) -> Array:

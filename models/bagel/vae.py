@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -10,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from asg_jax.models.layers.attention import Block, attention
-from asg_jax.models.layers.autoencoder import Decoder, Encoder
+from asg_jax.models.layers.autoencoder import Decoder, Encoder, in_slices
 from asg_jax.models.layers.convolution import ResidualBlock
 from asg_jax.models.layers.linear import Linear
 from asg_jax.models.layers.norms import GroupNorm
@@ -82,11 +83,14 @@ class VAE(nnx.Module):
         A batch shares one size; smaller pictures are padded with zeros at the bottom and right,
         which the normalisation and the attention see.
         """
-        mean, log_variance = jnp.split(self.encoder(x), 2, axis=-1)
+        moments = in_slices(self.encoder, x, math.prod(x.shape[1:3]))
+        mean, log_variance = jnp.split(moments, 2, axis=-1)
         noise = 0.0 if key is None else jax.random.normal(key, mean.shape)
         z = mean + jnp.exp(0.5 * log_variance) * noise
         return self.config.scale * (z - self.config.shift)
 
     def decode(self, latents: Float[Array, "B h w C"]) -> Float[Array, "B H W 3"]:
         """Pictures in about [-1, 1], not clipped."""
-        return self.decoder(latents / self.config.scale + self.config.shift)
+        z = latents / self.config.scale + self.config.shift
+        pixels = math.prod(z.shape[1:3]) * self.config.downsample**2
+        return in_slices(self.decoder, z, pixels)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +13,13 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Bool, Float
 
-QUERY_BLOCK = 512  # queries per block: bounds the scores kept at a time
+QUERY_BLOCK = 512  # the most queries of a sample whose scores exist at a time
+SCORE_BYTES = 2**28  # the most float32 scores of all samples together, on one device
+FUSED = {"gpu": "cudnn", "tpu": "splash"}  # the kernel of 16-bit attention on a platform
+
+# The kernel of every call traced inside `with attention_kernel(NAME):`, instead of the one that
+# suits platform and dtype: "xla", "cudnn" or "splash" (interpreted, and slow, where no TPU is).
+attention_kernel = jax.make_user_context(default_value=None)
 
 
 class Block(NamedTuple):
@@ -29,28 +38,83 @@ def attention(
 ) -> Float[Array, "B G T heads width"]:
     """Softmax attention over all blocks together, scale 1 / sqrt(width), float32 softmax.
 
-    Keys shared by the G samples of a prompt are read once, never repeated. Long query sequences
-    are taken block by block, and recomputed in the backward pass.
+    Keys shared by the G samples of a prompt are read once, never repeated. The kernel is chosen
+    when the program is traced: a fused one for 16-bit numbers on GPUs and TPUs, else XLA's, which
+    takes many queries block by block and recomputes them in the backward pass. What a query that
+    sees no key at all (padding) gets is finite and otherwise undefined.
     """
-    length = queries.shape[2]
-    if length <= QUERY_BLOCK:
-        return _attend(queries, blocks)
-    padding = -length % QUERY_BLOCK
-    pad = lambda x, axis: jnp.pad(x, [(0, padding * (a == axis)) for a in range(x.ndim)])
-    split = lambda x: rearrange(pad(x, 2), "b g (n t) ... -> n b g t ...", t=QUERY_BLOCK)
-    per_query = [block.mask is not None and block.mask.shape[2] == length for block in blocks]
-    masks = [split(b.mask) if long else None for b, long in zip(blocks, per_query, strict=True)]
+    kernel = attention_kernel.value or _suitable(queries)
+    if kernel == "xla":
+        return _blockwise(queries, blocks)
+    # Only here, because importing the TPU's kernels takes a second.
+    from asg_jax.models.layers.fused_attention import fused_attention
 
-    def chunk(inputs):
-        queries, masks = inputs
-        replaced = [
-            block if mask is None else block._replace(mask=mask)
-            for block, mask in zip(blocks, masks, strict=True)
-        ]
-        return _attend(queries, replaced)
+    pairs = [(block.keys, block.values) for block in blocks]
+    return fused_attention(kernel, queries, pairs, [block.mask for block in blocks])
 
-    out = jax.lax.map(jax.checkpoint(chunk), (split(queries), masks))
-    return rearrange(out, "n b g t h d -> b g (n t) h d")[:, :, :length]
+
+def platform() -> str:
+    """The platform that the traced program is for: that of the mesh, if `jax.set_mesh` set one."""
+    device: Any = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device is not None else jax.default_backend()
+
+
+def _suitable(queries: Array) -> str:
+    if queries.dtype == jnp.float32 or queries.shape[2] == 1:  # decoding is bound by memory
+        return "xla"
+    return FUSED.get(platform(), "xla")
+
+
+def _blockwise(queries: Array, blocks: list[Block]) -> Array:
+    batch, samples, length, heads, _ = queries.shape
+    mesh = jax.sharding.get_abstract_mesh()
+    devices = math.prod(mesh.shape[axis] for axis in mesh.auto_axes)  # they share the scores
+    keys = sum(block.keys.shape[-3] for block in blocks)
+    rows = max(1, devices * SCORE_BYTES // (4 * batch * heads * keys))
+    time = min(length, QUERY_BLOCK, rows)
+    group = min(samples, max(1, rows // time))
+    attend = _attend
+    if time < length or group < samples:
+        attend = jax.checkpoint(_attend)
+    if time < length:
+        attend = partial(_chunked, attend, 2, time)
+    if group < samples:
+        attend = partial(_chunked, attend, 1, group)
+    return attend(queries, blocks)
+
+
+def _chunked(
+    attend: Callable[[Array, list[Block]], Array],
+    axis: int,
+    size: int,
+    queries: Array,
+    blocks: list[Block],
+) -> Array:
+    """Attends for `size` samples (axis 1) or `size` queries of each sample (axis 2) at a time."""
+    length = queries.shape[axis]
+
+    def split(x: Array) -> Array:
+        padding = [(0, -length % size * (a == axis)) for a in range(x.ndim)]
+        parts = jnp.pad(x, padding).reshape(*x.shape[:axis], -1, size, *x.shape[axis + 1 :])
+        return jnp.moveaxis(parts, axis, 0)
+
+    def varying(block: Block) -> tuple[Array | None, ...]:  # from chunk to chunk
+        keys, values, mask = block
+        cut = axis == 1 and keys.ndim == 5
+        if mask is not None:
+            mask = split(mask) if mask.shape[axis] == length else None
+        return (split(keys), split(values), mask) if cut else (None, None, mask)
+
+    def chunk(inputs: Any) -> Array:
+        queries, varying = inputs
+        choose = lambda part, whole: whole if part is None else part
+        pairs = zip(varying, blocks, strict=True)
+        return attend(queries, [Block(*map(choose, parts, block)) for parts, block in pairs])
+
+    out = jax.lax.map(chunk, (split(queries), [varying(block) for block in blocks]))
+    out = jnp.moveaxis(out, 0, axis)
+    out = out.reshape(*out.shape[:axis], -1, *out.shape[axis + 2 :])
+    return jax.lax.slice_in_dim(out, 0, length, axis=axis)
 
 
 def _attend(queries: Array, blocks: list[Block]) -> Array:

@@ -2,17 +2,52 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
 from asg_jax.models.layers.convolution import Conv, ResidualBlock, downsample, upsample
 from asg_jax.models.layers.norms import GroupNorm
+from asg_jax.models.sharding import BATCH_AXES
+
+SLICE = 2**20  # pixels that one device takes at a time: a picture of 1024 x 1024
 
 Widths = list[int]  # channels of every level, the full resolution first
 Middle = Callable[..., nnx.Module]  # of channels, groups and rngs: the lowest resolution
+
+
+def in_slices(
+    network: Callable[[Array], Array], x: Float[Array, "B H W C"], pixels: int
+) -> Float[Array, "B h w C2"]:
+    """Applies an encoder or decoder to a few pictures of every device at a time.
+
+    Memory then does not grow with the number of pictures. Few small ones make one slice.
+
+    Args:
+      network: treats every picture on its own.
+      x: pictures or latents; a mesh that `jax.set_mesh` set cuts their first axis.
+      pixels: number of pixels of a picture at full resolution.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    devices = math.prod(mesh.shape[axis] for axis in BATCH_AXES if axis in mesh.auto_axes)
+    devices = devices if x.shape[0] % devices == 0 else 1
+    count = x.shape[0] // devices
+    size = max(n for n in range(1, count + 1) if count % n == 0 and (n * pixels <= SLICE or n == 1))
+    if size == count:
+        return network(x)
+    # Each slice takes the next pictures of every device, so none of them travels.
+    slices = jnp.moveaxis(x.reshape(devices, -1, size, *x.shape[1:]), 1, 0)
+
+    def apply(part: Array) -> Array:
+        out = network(part.reshape(devices * size, *x.shape[1:]))
+        return out.reshape(devices, size, *out.shape[1:])
+
+    out = jnp.moveaxis(jax.lax.map(apply, slices), 0, 1)
+    return out.reshape(x.shape[0], *out.shape[3:])
 
 
 class Level(nnx.Module):

@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from asg_jax.backbone import Adapter, LoRA
+from asg_jax.ops.matmul import matmul_float32
 
 
 class Linear(nnx.Module):
@@ -28,7 +29,8 @@ class Linear(nnx.Module):
         elif _updates_kernel(x, kernel):
             y = x @ (kernel + lora.update())
         else:
-            y = x @ kernel + lora(x)
+            # One rounding: a sum of two rounded parts would lose every update below half an ulp.
+            y = (matmul_float32(x, kernel) + lora(x)).astype(x.dtype)
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
 
@@ -64,7 +66,9 @@ class _Factors(nnx.Module):
         return self.a[...] @ self.b[...] * self.scale
 
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
-        return (x @ self.a[...].astype(x.dtype)) @ self.b[...].astype(x.dtype) * self.scale
+        """The update in float32; the factors multiply in the dtype of x."""
+        inner = x @ self.a[...].astype(x.dtype)
+        return matmul_float32(inner, self.b[...]) * self.scale
 
 
 def attach(model: nnx.Module, adapter: Adapter | None) -> None:

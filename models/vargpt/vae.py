@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from asg_jax.models.layers.autoencoder import Decoder, Encoder
+from asg_jax.models.layers.autoencoder import Decoder, Encoder, in_slices
 from asg_jax.models.vargpt.quantizer import quantize, residuals
 from asg_jax.models.vargpt.scales import Schedule
 
@@ -39,6 +39,7 @@ class VAE(nnx.Module):
         sizes = widths, config.blocks, config.groups
         self.encoder = Encoder((3, config.bits), *sizes, rngs=rngs)
         self.decoder = Decoder((config.bits, 3), *sizes, rngs=rngs)
+        self.config = config
 
     def encode(
         self,
@@ -47,11 +48,13 @@ class VAE(nnx.Module):
         flips: Bool[Array, "B L C"] | None = None,
     ) -> Int[Array, "B L C"]:
         """Bits of pictures in [-1, 1]; see `quantize`."""
-        return quantize(self.encoder(x).astype(jnp.float32), schedule, flips)
+        features = in_slices(self.encoder, x, math.prod(x.shape[1:3]))
+        return quantize(features.astype(jnp.float32), schedule, flips)
 
     def decode(self, total: Float[Array, "B h w C"]) -> Float[Array, "B H W 3"]:
         """Pictures in [-1, 1] of summed codes."""
-        return jnp.clip(self.decoder(total), -1, 1)
+        pixels = math.prod(total.shape[1:3]) * self.config.downsample**2
+        return jnp.clip(in_slices(self.decoder, total, pixels), -1, 1)
 
     def loss(
         self, x: Float[Array, "B H W 3"], schedule: Schedule, weight: float

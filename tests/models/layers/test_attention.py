@@ -1,6 +1,8 @@
 """Attention against a float64 softmax in which every key is repeated for its heads and samples."""
 
 import itertools
+import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -108,6 +110,22 @@ def test_long_queries_are_taken_in_blocks(monkeypatch):
     chunked = jax.jit(lambda: value_and_gradients())()
     for ours, expected in zip(jax.tree.leaves(chunked), jax.tree.leaves(whole), strict=True):
         np.testing.assert_allclose(ours, expected, atol=5e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 14])  # a part of a sample's 7 queries, and two samples
+def test_scores_of_all_samples_never_exist_together(monkeypatch, rows):
+    rng = np.random.default_rng(0)
+    queries = make_queries(rng)
+    kinds = [("none", True), ("key", False), ("sample", True), ("full", False)]
+    blocks = [make_block(rng, mask, shared) for mask, shared in kinds]
+    budget = 4 * BATCH * HEADS * KEYS * len(blocks) * rows
+    monkeypatch.setattr("asg_jax.models.layers.attention.SCORE_BYTES", budget)
+    attend = lambda queries: attention(queries, blocks)
+    np.testing.assert_allclose(jax.jit(attend)(queries), naive(queries, blocks), atol=2e-6)
+    text = jax.jit(attend).lower(queries).as_text()
+    scores = [shape.split("x") for shape in re.findall(r"-> tensor<([\dx]+)xf32>", text)]
+    largest = max(math.prod(map(int, s)) for s in scores if s[-1] == str(KEYS * len(blocks)))
+    assert 4 * largest <= budget
 
 
 def test_hidden_keys_change_nothing():

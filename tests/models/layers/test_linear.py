@@ -48,6 +48,31 @@ def test_bfloat16_keeps_an_update_that_the_kernel_could_not_hold():
     np.testing.assert_allclose(np.asarray(linear(x), np.float32), added, rtol=0.05)
 
 
+@pytest.mark.parametrize("size", [1e-5, 1e-4, 1e-3])
+@pytest.mark.parametrize("bias", [True, False])
+def test_bfloat16_lets_small_updates_through(size, bias):
+    """What arrives of an update, projected on it, is all of it, however small its factor."""
+    linear = Linear(256, 256, bias=bias, rngs=nnx.Rngs(0))
+    if linear.bias is not None:
+        linear.bias[...] = normal(5, 256)
+    model, factors = nnx.Dict(map=linear), LoRA(normal(1, 256, 16) / 16, normal(2, 16, 256), size)
+    x = normal(3, 2048, 256).astype(jnp.bfloat16)
+    run = jax.jit(lambda x: linear(x).astype(jnp.float32))
+    before = run(x)
+    attach(model, {"map": factors})
+    arrived = jax.jit(lambda x: linear(x).astype(jnp.float32))(x) - before
+    update = x.astype(jnp.float32) @ factors.a @ factors.b * size
+    assert 0.9 < jnp.vdot(arrived, update) / jnp.vdot(update, update) < 1.1
+
+
+def test_a_zero_update_leaves_bfloat16_results_alone():
+    linear = Linear(64, 64, rngs=nnx.Rngs(0))
+    x = normal(3, 32, 64).astype(jnp.bfloat16)
+    before = np.asarray(linear(x))
+    attach(nnx.Dict(map=linear), {"map": LoRA(normal(1, 64, 4), jnp.zeros((4, 64)), 1.0)})
+    np.testing.assert_array_equal(linear(x), before)
+
+
 def test_stacked_layers_take_stacked_factors():
     """Layer n of a scan is updated by factor pair n."""
     layers = stacked(lambda rngs: Linear(3, 3, rngs=rngs), 2, nnx.Rngs(0))

@@ -1,0 +1,76 @@
+"""The compiled loop that draws tokens moves little more than the weights and the cache."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from asg_jax.backbone import Params, Prefix
+from asg_jax.models.bagel.backbone import BagelBackbone
+from asg_jax.models.bagel.config import BagelConfig
+from asg_jax.rollout.text import TextSampler, sample_text
+from asg_jax.train.ahead.chips import topology
+from asg_jax.train.ahead.hlo import Program
+from asg_jax.train.compiler import compiler_options
+from asg_jax.train.mesh import make_mesh
+
+LAYERS, VOCABULARY = 4, 32_000  # fewer layers' kernels would fit the chip's near memory
+PROMPTS, SAMPLES, CONTEXT, TOKENS = 8, 8, 1024, 64
+
+
+def language():
+    sizes = BagelConfig().language  # all but the number of layers and of words is the 7B's
+    return replace(sizes, layers=LAYERS, vocabulary=VOCABULARY)
+
+
+def loop(name, platform):
+    """The program of a rollout on one chip, and the body of its loop."""
+    backbone = BagelBackbone(replace(BagelConfig(), language=language()).compute("bfloat16"))
+    sizes, _, devices = language(), *topology(name)
+    mesh = make_mesh(devices=devices)
+    place = NamedSharding(mesh, PartitionSpec())
+    like = lambda shape, dtype: jax.ShapeDtypeStruct(shape, dtype, sharding=place)
+    base = backbone.abstract_base("bfloat16")
+    params = Params(jax.tree.map(lambda x: like(x.shape, x.dtype), base))
+    keys = (LAYERS, PROMPTS, CONTEXT, sizes.kv_heads, sizes.head_width)
+    prefix = Prefix(
+        keys=like(keys, jnp.bfloat16),
+        values=like(keys, jnp.bfloat16),
+        mask=like((PROMPTS, CONTEXT), bool),
+        position=like((PROMPTS,), jnp.int32),
+        hidden=like((PROMPTS, sizes.width), jnp.bfloat16),
+    )
+
+    def rollout(params, prefix, seed):
+        keys = jax.random.split(jax.random.key(seed), (PROMPTS, SAMPLES))
+        nothing = jnp.zeros((PROMPTS, SAMPLES, 0), jnp.int32)
+        sampler = TextSampler(jnp.ones((PROMPTS, SAMPLES)), TOKENS, (1,))
+        mask = nothing.astype(bool)
+        return sample_text(backbone, params, prefix, nothing, mask, keys, sampler).ids
+
+    compiled = jax.jit(rollout, compiler_options=compiler_options(platform))
+    with jax.set_mesh(mesh):
+        text = compiled.lower(params, prefix, like((), jnp.int32)).compile().as_text()
+    program = Program(text or "")
+    bodies = [program.called(w)[-1] for w in program.loops() if program.trips(w) is None]
+    return program, max(bodies, key=lambda body: program.cost(body).bytes)
+
+
+def least():
+    """Bytes of the weights that a token needs and of the keys and values that it sees."""
+    sizes = language()
+    width, inner, head = sizes.width, sizes.inner, sizes.head_width
+    kernels = width * head * (2 * sizes.heads + 2 * sizes.kv_heads) + 3 * width * inner
+    rows = PROMPTS * (CONTEXT + SAMPLES * (TOKENS - 1))
+    cache = 2 * rows * sizes.kv_heads * head
+    return 2 * (LAYERS * (kernels + cache) + VOCABULARY * width)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tpu_compiler")
+def test_a_tpu_reads_every_weight_once_and_copies_none():
+    program, body = loop("v5e:1x1", "tpu")
+    assert program.cost(body).bytes < 1.15 * least()
+    assert program.copied(body) < 2 * language().width ** 2  # the kernel of the queries

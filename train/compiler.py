@@ -1,0 +1,20 @@
+"""Options of XLA that matter for this package's programs, by platform, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "gpu": {
+        # A Triton matmul cannot cut its operand out of a stack of layers: the scan over layers then
+        # copies every kernel of a layer before it multiplies, three times the bytes that a decoding
+        # step needs. cuBLAS takes the slice's address. Compiling is faster, too.
+        "xla_gpu_enable_triton_gemm": False,
+    },
+}
+
+
+def compiler_options(platform: str) -> dict[str, Any]:
+    """What `jax.jit` takes as `compiler_options` on a platform ("cpu", "gpu", "tpu")."""
+    return dict(_OPTIONS.get(platform, {}))
