@@ -17,6 +17,7 @@ from asg_jax.adapters import LoRASpec
 from asg_jax.backbone import Backbone, Processor, PyTree
 from asg_jax.errors import UserError
 from asg_jax.models.checkpoint import paths
+from asg_jax.models.places import new_folder, place
 from asg_jax.models.sharding import Rules, shardings
 
 FAMILIES = ("bagel", "vargpt")  # sub-packages; each offers a FAMILY in its module `family`
@@ -120,7 +121,7 @@ def open_model(name: str, dtype: str | None = None, mesh: Mesh | None = None) ->
     """
     if name.startswith(RANDOM):
         return _random(name.removeprefix(RANDOM), dtype or "float32", mesh)
-    folder = Path(name).expanduser()
+    folder = place(name)
     if name in shipped_models():
         folder, dtype = SHIPPED / name, dtype or "float32"
     if not folder.is_dir():
@@ -147,16 +148,18 @@ def open_model(name: str, dtype: str | None = None, mesh: Mesh | None = None) ->
 def save_converted(folder: Path, model: Model) -> None:
     """Writes a model as sharded arrays beside its json and tokenizer files.
 
+    Args:
+      folder: that is not there yet, or empty; it appears when it is whole.
+      model: that is written.
+
     Raises:
-      UserError: the folder already holds a converted model.
+      UserError: something is there already.
     """
-    if (folder / CONVERTED).exists():
-        raise UserError(f"{folder / CONVERTED} exists already; remove it or choose another folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    if model.folder is not None:
-        model.family.describe(model.folder, folder)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((folder / CONVERTED).absolute(), model.base)
+    with new_folder(folder) as part:
+        if model.folder is not None:
+            model.family.describe(model.folder, part)
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save((part / CONVERTED).absolute(), model.base)
 
 
 def _restore(
