@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jax import Array
 from jax.sharding import Mesh
@@ -196,6 +197,13 @@ def _restore(
             base = checkpointer.restore(path, target)
         except (OSError, ValueError) as error:
             raise UserError(f"{path} is damaged ({error}); convert the model again.") from error
+    all_finite = jax.jit(lambda tree: [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)])
+    for (name, _), good in zip(paths(base), all_finite(base), strict=True):
+        if not good:
+            raise UserError(
+                f"{path}: {name} holds numbers that are not finite; its training diverged, or it is"
+                " damaged: convert the model again."
+            )
     return backbone, base, processor
 
 
