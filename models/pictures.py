@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from asg_jax.errors import UserError
+from asg_jax.models.places import place
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # no other decoder ever sees a file
 MAX_PIXELS = 64_000_000  # a picture of more is a mistake or a decompression bomb
@@ -29,7 +30,7 @@ def open_picture(path: str | Path) -> Image.Image:
     Raises:
       UserError: the file is missing, damaged, no picture, or too large to be meant.
     """
-    path = Path(path).expanduser()
+    path = place(path)
     try:
         return read_picture(path)
     except FileNotFoundError as error:

@@ -108,6 +108,25 @@ def shipped_models() -> list[str]:
     return sorted(path.name for path in SHIPPED.iterdir()) if SHIPPED.is_dir() else []
 
 
+def model_folder(name: str) -> Path:
+    """The folder of a shipped model, or of one that is named by its folder.
+
+    Raises:
+      UserError: there is none.
+    """
+    folder = SHIPPED / name if name in shipped_models() else place(name)
+    try:
+        if folder.is_dir():
+            return folder
+    except OSError as error:
+        raise UserError(f"{folder} cannot be reached ({error.strerror}).") from error
+    known = ", ".join(shipped_models())
+    raise UserError(
+        f"there is no folder {folder}; name the folder of a checkpoint or a shipped model"
+        f" ({known})."
+    )
+
+
 def open_model(name: str, dtype: str | None = None, mesh: Mesh | None = None) -> Model:
     """Opens a model.
 
@@ -122,15 +141,9 @@ def open_model(name: str, dtype: str | None = None, mesh: Mesh | None = None) ->
     """
     if name.startswith(RANDOM):
         return _random(name.removeprefix(RANDOM), dtype or "float32", mesh)
-    folder = place(name)
+    folder = model_folder(name)
     if name in shipped_models():
-        folder, dtype = SHIPPED / name, dtype or "float32"
-    if not folder.is_dir():
-        known = ", ".join(shipped_models())
-        raise UserError(
-            f"there is no folder {folder}; name the folder of a checkpoint or a shipped model"
-            f" ({known})."
-        )
+        dtype = dtype or "float32"
     kind = next((k for k in map(family, FAMILIES) if k.describes(folder)), None)
     if kind is None:
         raise UserError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from asg_jax.backbone import PyTree
 from asg_jax.errors import UserError
 from asg_jax.models import checkpoint as files
 from asg_jax.models.checkpoint import Checkpoint, Layout, Source, Tensor
-from asg_jax.models.config_files import write_objects
+from asg_jax.models.config_files import read_object, write_objects
 from asg_jax.models.places import new_folder
 from asg_jax.models.sharding import shardings
 from asg_jax.models.tokenizers import TOKENIZER_FILES
@@ -218,13 +217,17 @@ def weight_files(folder: Path) -> list[Path]:
     index = folder / INDEX_FILE
     if index.exists():
         try:
-            return sorted(
-                {folder / n for n in json.loads(index.read_text())["weight_map"].values()}
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            names = set(read_object(index, "restore it")["weight_map"].values())
+            wrong = [name for name in names if Path(name).name != name]
+        except (KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{index} is no index of safetensors files ({error}); restore the file."
             ) from error
+        if wrong:
+            raise UserError(
+                f"{index} names {wrong[0]}, which is outside of its folder; restore it."
+            )
+        return sorted(folder / name for name in names)
     found = sorted(folder.glob("*.safetensors"))
     if not found:
         raise UserError(
