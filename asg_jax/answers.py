@@ -10,12 +10,13 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
+from asg_jax.counts import read_count
+
 UNKNOWN = "unknown"  # the answer of a text without one
 OTHER = "ood"  # the class of answers outside their question's classes
 
 YES = {"yes", "y", "true", "present", "exists", "visible"}
 NO = {"no", "n", "false", "absent", "missing", "none"}
-NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".split()
 EMPTY_PHRASES = {
     *("yes", "true", "no", "false", "supported", "unsupported", "present", "absent"),
     *("unknown", "unclear", "not visible", "cannot tell", "n/a", "none"),
@@ -39,15 +40,20 @@ ASKS_COUNT = _any_of("how many", "number of", "count")
 BINARY = _any_of(*BINARY_STARTS)
 QUESTION_STARTS = _any_of("what", "which", "how", "where", "when", "who", *BINARY_STARTS)
 CHOICE = _any_of("or", "vs")
-OFFERED_CHOICE = re.compile(r"\b(?:or|vs)\.?(?: \S+){1,3}$")
+# "..., left or right?", "Is it red or blue?"; but not "What color is the hat or the scarf?", whose
+# two things are asked about: there the alternatives are neither set off nor what the verb asks for.
+OFFERED_CHOICE = re.compile(
+    rf"(?:^(?:{'|'.join(BINARY_STARTS)})\b.*|(?:^|[,:;] ?)(?:\S+ ){{1,3}})"
+    r"\b(?:or|vs)\.?(?: \S+){1,3}$"
+)
 GUESSWORK = _any_of(
     *("about to", "just", "recently", "likely", "probably", "appears to", "seems to"),
     "unsupported",
 )
 MARKUP = re.compile(
     r"```|</?(?:answer|rationale|count|attribute|question)\b"
-    r"|[\[{<][^\]}>]*\b(?:count|attribute|comparison|number of|colou?r|shape|position"
-    r"|spatial relation)\b[^\]}>]*[\]}>]"
+    r"|[\[{<(][^\]}>)]*\b(?:count|attribute|comparison|number of|colou?r|shape|position"
+    r"|spatial relation)\b[^\]}>)]*[\]}>)]"
 )
 OBJECTIVE_CUES = _any_of(
     *("how many", "count", "number of", "what (?:is|are|was|were)", "which", "compare"),
@@ -78,7 +84,8 @@ class QuestionForm(NamedTuple):
 
     Attributes:
       parsed: there is a question at all; it is answered if there is.
-      malformed: it is missing, does not end as a question, or has not 4 to 24 words.
+      malformed: it is missing, does not end as a question, has not 4 to 24 words, or holds markup
+        or a placeholder.
       subjective: it does not ask for something that can be checked.
       repeated: an earlier candidate of the same group is the same.
     """
@@ -134,11 +141,18 @@ def yes_or_no(answer: str) -> str | None:
 
 
 def vote_label(question: str, answer: str) -> Label:
-    """The class of an answer, so that "three" and "3 cups" count as one vote for "3"."""
+    """The class of an answer, so that "three" and "3 cups" count as one vote for "3".
+
+    An answer to a count that names no whole number (`counts.read_count`) is outside the classes.
+    """
     core = normalize_answer(answer)
     kind = question_kind(question)
-    readers = {"count": _integer, "binary": yes_or_no, "open": lambda text: text or None}
-    name = readers[kind](core)
+    if kind == "count":
+        count = read_count(answer)
+        vague = not core or VAGUE_COUNT.search(core) is not None
+        low = vague or count is None and core in EMPTY_PHRASES
+        return Label(OTHER if count is None else str(count), low, low or count is None)
+    name = yes_or_no(core) if kind == "binary" else core or None
     if kind == "binary" and name:  # here a plain yes or no is what was asked for
         return Label(name, False, False)
     low = not core or core in EMPTY_PHRASES or VAGUE_COUNT.search(core) is not None
@@ -198,17 +212,12 @@ def judge_questions(questions: Sequence[str | None]) -> list[QuestionForm]:
             forms.append(QuestionForm(False, malformed=True, subjective=False, repeated=False))
             continue
         core = normalize_answer(question, max_words=0)
-        malformed = not question.rstrip().endswith("?") or not 4 <= len(question.split()) <= 24
+        malformed = (
+            not question.rstrip().endswith("?")
+            or not 4 <= len(question.split()) <= 24
+            or MARKUP.search(question.lower()) is not None
+        )
         subjective = not is_objective_question(question)
         forms.append(QuestionForm(True, malformed, subjective, core in seen))
         seen.add(core)
     return forms
-
-
-def _integer(answer: str) -> str | None:
-    """The first integer of a normalised answer, else its first number word, as digits."""
-    digits = re.search(r"\d+", answer)
-    if digits:
-        return str(int(digits[0]))
-    words = re.findall(r"[a-z]+", answer)
-    return next((str(NUMBERS.index(word)) for word in words if word in NUMBERS), None)

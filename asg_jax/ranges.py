@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,8 +63,8 @@ def bounded(default: Any, within: Range | None = None, **bounds: float) -> Any:
 def faults(settings: Any, path: str = "") -> list[str]:
     """A sentence about every field of a dataclass, and of those in it, that is out of its range.
 
-    Of a tuple or mapping all members must be in the range; None, texts and truth values always are. A field
-    that declares no range must be finite.
+    Of a tuple or mapping all members must be in the range; None, texts and truth values always are.
+    A field that declares no range must be finite.
 
     Args:
       settings: an instance.
@@ -83,13 +83,18 @@ def faults(settings: Any, path: str = "") -> list[str]:
     return found
 
 
-def check(settings: Any, path: str = "") -> None:
+def check(settings: Any, path: str = "", more: Iterable[str] = ()) -> None:
     """Makes sure that all numbers of a dataclass are in their ranges.
 
+    Args:
+      settings: an instance.
+      path: how it is called.
+      more: sentences about other faults of it.
+
     Raises:
-      UserError: names every field that is not.
+      UserError: names every field that is not, and tells the other faults.
     """
-    found = faults(settings, path)
+    found = [*faults(settings, path), *more]
     if found:
         raise UserError(" ".join(found))
 

@@ -28,6 +28,8 @@ DTYPES = {
 }
 
 
+BLOCK = 1 << 20  # numbers that are looked at together: they stay in the cache of a processor
+
 STACKED = "{n"  # in the name of every layer of a stack, see `layer_name`
 
 
@@ -235,6 +237,18 @@ def check(checkpoint: Checkpoint, table: Mapping[str, Tensor], unused: Iterable[
         )
 
 
+def finite(value: np.ndarray) -> bool:
+    """Whether an array of floating-point numbers holds no infinity and no NaN.
+
+    Their exponents have all bits set: looking at those is several times faster than `isfinite`.
+    """
+    info = ml_dtypes.finfo(value.dtype)
+    bits = value.reshape(-1).view(f"u{value.dtype.itemsize}")
+    mask = bits.dtype.type(((1 << info.nexp) - 1) << info.nmant)
+    blocks = (bits[n : n + BLOCK] for n in range(0, bits.size, BLOCK))
+    return not any(((block & mask) == mask).any() for block in blocks)
+
+
 def load(
     checkpoint: Checkpoint,
     abstract: PyTree,
@@ -242,6 +256,9 @@ def load(
     shardings: PyTree | None = None,
 ) -> PyTree:
     """Reads every parameter into its dtype and sharding, holding one at a time on the host.
+
+    Raises:
+      UserError: a number is not finite.
 
     Args:
       checkpoint: files that passed `check`.
@@ -259,6 +276,11 @@ def load(
             tensor = table[name]
             where = ... if tensor.layer is None else tensor.layer
             value[where] = tensor.source.layout.load(checkpoint.read(name))
+            if not finite(value[where]):
+                raise UserError(
+                    f"tensor {name} in {checkpoint.file[name]} holds numbers that are not finite "
+                    f"in {leaf.dtype}; its training diverged, or the file is damaged."
+                )
         if sharding is None:
             return jax.device_put(value)
         return jax.make_array_from_callback(leaf.shape, sharding, lambda index: value[index])

@@ -22,6 +22,8 @@ from asg_jax.backbone import Adapter, LoRA, PyTree
 from asg_jax.errors import UserError
 from asg_jax.models import checkpoint as files
 from asg_jax.models.checkpoint import LINEAR, Checkpoint, Source
+from asg_jax.models.config_files import read_object
+from asg_jax.ranges import Range
 
 Naming = Callable[[str], str]
 
@@ -59,6 +61,47 @@ UNSUPPORTED = (
 )
 # Other ways to start also change the base weights, which the folder does not hold.
 INITS = (True, False, "gaussian", "orthogonal", "eva")
+
+
+def _rank(value: Any) -> bool:
+    return type(value) is int and not Range(least=1, most=100_000).fault(value)
+
+
+def _real(value: Any) -> bool:
+    return type(value) in (int, float) and not Range().fault(float(value))
+
+
+def _pattern(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and re.compile(value) is not None
+    except (re.error, RecursionError, OverflowError):
+        return False
+
+
+def _rule(value: Any) -> bool:
+    texts = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return value is None or texts or _pattern(value)
+
+
+def _patterns(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    def check(value: Any) -> bool:
+        if not isinstance(value, dict):
+            return value is None
+        return all(_pattern(f"(.*\\.)?({name})$") and fits(v) for name, v in value.items())
+
+    return check
+
+
+# What the fields that are read must be.
+KINDS = {
+    "r": (_rank, "a whole number, at least 1 and at most 100000"),
+    "lora_alpha": (_real, "a finite number"),
+    "use_rslora": (lambda value: isinstance(value, bool), "true or false"),
+    "target_modules": (_rule, "a regular expression or a list of names"),
+    "exclude_modules": (_rule, "a regular expression or a list of names"),
+    "rank_pattern": (_patterns(_rank), "an object of regular expressions and ranks"),
+    "alpha_pattern": (_patterns(_real), "an object of regular expressions and finite numbers"),
+}
 
 
 def save(folder: Path, adapter: Adapter, official: Naming, base_model: str) -> None:
@@ -147,16 +190,18 @@ def _alpha(scale: float, rank: int) -> float:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(f"{path} is missing; name the folder of a PEFT adapter.")
-    try:
-        config = {**DEFAULTS, **json.loads(path.read_text())}
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path} is not readable as json ({error}); restore the file.") from error
+    config = {**DEFAULTS, **read_object(path, "name the folder of a PEFT adapter")}
+    found = [
+        f"{field} is {json.dumps(config[field])[:60]}; it must be {must}."
+        for field, (fits, must) in KINDS.items()
+        if not fits(config[field])
+    ]
+    if found:
+        raise UserError(f"{path}: {' '.join(found)} Restore the file.")
     plain = {field: not config.get(field) for field in UNSUPPORTED} | {
         "peft_type": config.get("peft_type") == "LORA",
         "bias": config["bias"] == "none",
-        "init_lora_weights": config["init_lora_weights"] in INITS,
+        "init_lora_weights": any(config["init_lora_weights"] == known for known in INITS),
     }
     for field, supported in plain.items():
         if not supported:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jax import Array
 from jax.sharding import Mesh
@@ -17,6 +18,7 @@ from asg_jax.adapters import LoRASpec
 from asg_jax.backbone import Backbone, Processor, PyTree
 from asg_jax.errors import UserError
 from asg_jax.models.checkpoint import paths
+from asg_jax.models.places import new_folder, place
 from asg_jax.models.sharding import Rules, shardings
 
 FAMILIES = ("bagel", "vargpt")  # sub-packages; each offers a FAMILY in its module `family`
@@ -106,6 +108,25 @@ def shipped_models() -> list[str]:
     return sorted(path.name for path in SHIPPED.iterdir()) if SHIPPED.is_dir() else []
 
 
+def model_folder(name: str) -> Path:
+    """The folder of a shipped model, or of one that is named by its folder.
+
+    Raises:
+      UserError: there is none.
+    """
+    folder = SHIPPED / name if name in shipped_models() else place(name)
+    try:
+        if folder.is_dir():
+            return folder
+    except OSError as error:
+        raise UserError(f"{folder} cannot be reached ({error.strerror}).") from error
+    known = ", ".join(shipped_models())
+    raise UserError(
+        f"there is no folder {folder}; name the folder of a checkpoint or a shipped model"
+        f" ({known})."
+    )
+
+
 def open_model(name: str, dtype: str | None = None, mesh: Mesh | None = None) -> Model:
     """Opens a model.
 
@@ -120,15 +141,9 @@ def open_model(name: str, dtype: str | None = None, mesh: Mesh | None = None) ->
     """
     if name.startswith(RANDOM):
         return _random(name.removeprefix(RANDOM), dtype or "float32", mesh)
-    folder = Path(name).expanduser()
+    folder = model_folder(name)
     if name in shipped_models():
-        folder, dtype = SHIPPED / name, dtype or "float32"
-    if not folder.is_dir():
-        known = ", ".join(shipped_models())
-        raise UserError(
-            f"there is no folder {folder}; name the folder of a checkpoint or a shipped model"
-            f" ({known})."
-        )
+        dtype = dtype or "float32"
     kind = next((k for k in map(family, FAMILIES) if k.describes(folder)), None)
     if kind is None:
         raise UserError(
@@ -147,16 +162,18 @@ def open_model(name: str, dtype: str | None = None, mesh: Mesh | None = None) ->
 def save_converted(folder: Path, model: Model) -> None:
     """Writes a model as sharded arrays beside its json and tokenizer files.
 
+    Args:
+      folder: that is not there yet, or empty; it appears when it is whole.
+      model: that is written.
+
     Raises:
-      UserError: the folder already holds a converted model.
+      UserError: something is there already.
     """
-    if (folder / CONVERTED).exists():
-        raise UserError(f"{folder / CONVERTED} exists already; remove it or choose another folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    if model.folder is not None:
-        model.family.describe(model.folder, folder)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((folder / CONVERTED).absolute(), model.base)
+    with new_folder(folder) as part:
+        if model.folder is not None:
+            model.family.describe(model.folder, part)
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save((part / CONVERTED).absolute(), model.base)
 
 
 def _restore(
@@ -193,6 +210,13 @@ def _restore(
             base = checkpointer.restore(path, target)
         except (OSError, ValueError) as error:
             raise UserError(f"{path} is damaged ({error}); convert the model again.") from error
+    all_finite = jax.jit(lambda tree: [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)])
+    for (name, _), good in zip(paths(base), all_finite(base), strict=True):
+        if not good:
+            raise UserError(
+                f"{path}: {name} holds numbers that are not finite; its training diverged, or it is"
+                " damaged: convert the model again."
+            )
     return backbone, base, processor
 
 

@@ -31,6 +31,21 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int]) -> str: ...
 
 
+def check_unicode(text: str) -> None:
+    """Makes sure that a text has no bytes that stood for no character where it came from.
+
+    Raises:
+      UserError: it has.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        shown = text.encode(errors="backslashreplace").decode()
+        raise UserError(
+            f"the text '{shown}' is not valid Unicode; write it in a terminal that uses UTF-8."
+        ) from error
+
+
 class ByteTokenizer:
     """UTF-8 bytes as ids 0..255, then the special tokens."""
 
@@ -41,6 +56,7 @@ class ByteTokenizer:
         self._split = re.compile("(" + "|".join(map(re.escape, specials)) + ")")
 
     def encode(self, text: str) -> list[int]:
+        check_unicode(text)
         ids: list[int] = []
         for part in self._split.split(text):
             ids += [self._ids[part]] if part in self._ids else part.encode()
@@ -105,6 +121,7 @@ class HuggingFaceTokenizer:
                 )
 
     def encode(self, text: str) -> list[int]:
+        check_unicode(text)
         return self._tokenizer.encode(text, add_special_tokens=False)
 
     def decode(self, ids: Sequence[int]) -> str:

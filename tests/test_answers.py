@@ -60,6 +60,12 @@ def test_kinds_of_questions(question, kind):
         (GOOD, "Three.", ("3", False, False)),
         (GOOD, "there are twelve", ("12", False, False)),
         (GOOD, "03", ("3", False, False)),
+        (GOOD, "1,000", ("1000", False, False)),
+        (GOOD, "twenty-one", ("21", False, False)),
+        (GOOD, "none", ("0", False, False)),
+        (GOOD, "no cubes", ("0", False, False)),
+        (GOOD, "0.5", ("ood", False, True)),
+        (GOOD, "no", ("ood", True, True)),
         (GOOD, "a lot", ("ood", True, True)),
         (GOOD, "cubes", ("ood", False, True)),
         (GOOD, "...", ("ood", True, True)),
@@ -118,6 +124,8 @@ def test_questions_are_found(text, question):
         "What colour is the largest ball?",
         "What is the shape left of the red circle?",
         "Is there a blue square above the star?",
+        "What color is the hat or the scarf?",
+        "How many cups are red or blue?",
         "Is the lamp closest to the door open or closed at the moment?",
     ],
 )
@@ -134,6 +142,9 @@ def test_objective_questions(question):
         "Is the left door probably open?",
         "What is <answer>the label?",
         "What is the [color] of it?",
+        "How many (count) cups are there?",
+        "Which one is larger, the cat or the dog?",
+        "Is the big lamp in the corner red or blue?",
         "Whatever is the color of it?",
         "What color?",
     ],
@@ -156,6 +167,8 @@ def test_form_of_a_group():
 
 
 def test_a_repeat_alone_bars_a_question():
+    forms = judge_questions(["What is the (attribute) of it?"])
+    assert forms[0].malformed and forms[0].subjective
     forms = judge_questions([GOOD, GOOD.upper(), GOOD])
     assert [form.accepted for form in forms] == [True, False, False]
 

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags
 
 from asg_jax.errors import UserError
+from asg_jax.ranges import Range
 
 CONFIG = "config"  # name of the flag
 
@@ -31,6 +32,38 @@ def define_config(values: flags.FlagValues, default: str) -> None:
         "Run to start from: a file or one of asg_jax.configs; --config.FIELD=VALUE changes it."
     )
     flags.DEFINE_string(CONFIG, default, meaning, values)
+
+
+def number(
+    values: flags.FlagValues,
+    name: str,
+    default: float | None,
+    meaning: str,
+    kind: type[int] | type[float] = int,
+    within: Range | None = None,
+    **bounds: float,
+) -> None:
+    """Defines a flag whose number must lie in a range; `parse` names all that do not.
+
+    Args:
+      values: the flags of a command.
+      name: of the flag.
+      default: None if it need not be given.
+      meaning: for `--help`.
+      kind: of number.
+      within: the range; without it one of these `bounds`, see `Range`.
+    """
+    define = flags.DEFINE_integer if kind is int else flags.DEFINE_float
+    define(name, default, meaning, flag_values=values)
+    allowed = within or Range(**bounds)
+
+    def valid(value: float | None) -> bool:
+        fault = None if value is None else allowed.fault(value)
+        if fault:
+            raise flags.ValidationError(f"it must be {fault}.")
+        return True
+
+    flags.register_validator(name, valid, flag_values=values)
 
 
 def parse(

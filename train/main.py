@@ -2,7 +2,9 @@
 
 import ast
 import difflib
+import errno
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -70,12 +72,48 @@ def run(argv: Sequence[str]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of the console script; a `UserError` becomes one line on stderr and status 2."""
+    """Entry point of the console script.
+
+    A `UserError`, and what the file system refuses, becomes one line on stderr and status 2.
+    """
     try:
         return run(sys.argv[1:] if argv is None else argv)
     except UserError as error:
-        print("asg-jax:", *str(error).split(), file=sys.stderr)
-        return 2
+        text = str(error)
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        refused = _refused(error)
+        if refused is None:
+            raise
+        text = refused
+    print("asg-jax:", *text.split(), file=sys.stderr)
+    return 2
+
+
+ADVICE = {
+    errno.ENOSPC: "free some space; a run goes on with the same command",
+    errno.EDQUOT: "free some space; a run goes on with the same command",
+    errno.ENOENT: "name what is there",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+
+
+def _refused(error: BaseException | None) -> str | None:
+    """What the file system refused, where that is behind an error."""
+    while error is not None:
+        if isinstance(error, OSError) and error.strerror:
+            names = " and ".join(str(n) for n in (error.filename, error.filename2) if n)
+            advice = ADVICE.get(error.errno or 0, "choose a place that can be written")
+            return f"{names + ': ' if names else ''}{error.strerror}; {advice}."
+        for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            if os.strerror(code) in str(error):  # as libraries pass it on
+                lines = [line for line in str(error).splitlines() if os.strerror(code) in line]
+                advice = ADVICE.get(code, "choose a place that can be written")
+                return f"{lines[0][:300]}; {advice}."
+        error = error.__cause__ or error.__context__
+    return None
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from asg_jax.models.bagel.backbone import BagelBackbone
 from asg_jax.models.bagel.config import read_config, write_config
 from asg_jax.models.bagel.sharding import RULES
 from asg_jax.models.checkpoint import Checkpoint, Layout, Source, Tensor
+from asg_jax.models.places import new_folder
 from asg_jax.models.sharding import shardings
 from asg_jax.models.tokenizers import TOKENIZER_FILES
 
@@ -126,18 +127,21 @@ def export(folder: Path, backbone: BagelBackbone, base: PyTree, tokenizer: Path 
     """Writes an official folder: json files, both safetensors files, the tokenizer's files.
 
     Args:
-      folder: created if need be.
+      folder: that is not there yet, or empty; it appears when it is whole.
       backbone: its configuration goes into the json files.
       base: parameters, written in the dtype in which they are held.
       tokenizer: folder whose tokenizer files are copied, if any.
+
+    Raises:
+      UserError: something is there already.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    write_config(backbone.config, folder)
     main, vae = tables(base)
-    files.export(folder / MAIN_FILES[0], base, main)
-    files.export(folder / VAE_FILE, base, vae)
-    if tokenizer is not None:
-        files.copy_files(TOKENIZER_FILES, tokenizer, folder)
+    with new_folder(folder) as part:
+        write_config(backbone.config, part)
+        files.export(part / MAIN_FILES[0], base, main)
+        files.export(part / VAE_FILE, base, vae)
+        if tokenizer is not None:
+            files.copy_files(TOKENIZER_FILES, tokenizer, part)
 
 
 def _main_file(folder: Path) -> Path:

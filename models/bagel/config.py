@@ -9,10 +9,21 @@ from typing import Any
 from asg_jax.errors import UserError
 from asg_jax.models.bagel.vae import VAEConfig
 from asg_jax.models.bagel.vision import VisionConfig
-from asg_jax.models.config_files import interpreting, official, read_object, renamed, write_objects
+from asg_jax.models.config_files import (
+    check_computed,
+    check_decoder,
+    check_kinds,
+    interpreting,
+    official,
+    read_object,
+    renamed,
+    rotary,
+    write_objects,
+)
 from asg_jax.models.layers.language import LanguageConfig
 from asg_jax.models.layers.mlp import ACTIVATIONS
 
+LANGUAGE, VISION = "llm_config.json", "vit_config.json"
 FILES = "a BAGEL folder holds llm_config.json, vit_config.json, ema.safetensors and ae.safetensors"
 
 
@@ -93,17 +104,41 @@ def read_config(folder: Path) -> BagelConfig:
     """
     optional = folder / "bagel_config.json"
     more = read_object(optional, FILES) if optional.exists() else {}
+    llm, vit = (read_object(folder / name, FILES) for name in (LANGUAGE, VISION))
+    llm |= rotary(folder / LANGUAGE, llm, ("default",))
+    check_decoder(folder / LANGUAGE, llm)
+    check_computed(folder / LANGUAGE, llm, {"model_type": ("qwen2",)})
+    check_computed(folder / VISION, vit, {"rope": (False,)})
+    contents = {LANGUAGE: llm, VISION: vit, optional.name: more}
+    for name, like in _to_json(BagelConfig()).items():
+        check_kinds(folder / name, contents[name], like)
     with interpreting(folder, "BAGEL"):
-        config = _from_json(
-            read_object(folder / "llm_config.json", FILES),
-            read_object(folder / "vit_config.json", FILES),
-            more,
-        )
+        config = _from_json(llm, vit, more)
+        _check_sizes(folder, config)
     for name in (config.connector_activation, config.vision.activation):
         if name not in ACTIVATIONS:
             known = ", ".join(ACTIVATIONS)
             raise UserError(f"{folder}: unknown activation '{name}'; known are {known}.")
     return config
+
+
+def _check_sizes(folder: Path, config: BagelConfig) -> None:
+    language, vision = config.language, config.vision
+    found = {
+        "num_attention_heads must be a multiple of num_key_value_heads": language.heads
+        % language.kv_heads,
+        "head_dim must be even": language.head_width % 2,
+        "hidden_size of the vision tower must be a multiple of its heads": vision.width
+        % vision.heads,
+        "num_hidden_layers of the vision tower must be above 1": vision.layers < 1,
+        "min_image_size must be at most max_image_size": any(
+            rule.min_size > rule.max_size for rule in (config.vision_resize, config.latent_resize)
+        ),
+        "ch must be a multiple of norm_groups": config.vae.channels % config.vae.groups,
+    }
+    for rule, wrong in found.items():
+        if wrong:
+            raise UserError(f"{folder}: {rule}; restore the json files of the checkpoint.")
 
 
 def write_config(config: BagelConfig, folder: Path) -> None:

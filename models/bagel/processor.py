@@ -102,11 +102,12 @@ class BagelProcessor:
 
     def text(self, ids: Sequence[int]) -> str:
         tokens, ids = self.config.tokens, list(ids)
+        markers = set(specials(tokens).values())
         if tokens.eos in ids:
             ids = ids[: ids.index(tokens.eos)]
         if tokens.bos in ids:
             ids = ids[len(ids) - ids[::-1].index(tokens.bos) :]
-        return self.tokenizer.decode(ids)
+        return self.tokenizer.decode([n for n in ids if n not in markers])
 
     def turn(self, text: str) -> list[int]:
         """Ids of one text turn with its markers."""

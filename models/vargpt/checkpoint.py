@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from asg_jax.backbone import PyTree
 from asg_jax.errors import UserError
 from asg_jax.models import checkpoint as files
 from asg_jax.models.checkpoint import Checkpoint, Layout, Source, Tensor
+from asg_jax.models.config_files import read_object, write_objects
+from asg_jax.models.places import new_folder
 from asg_jax.models.sharding import shardings
 from asg_jax.models.tokenizers import TOKENIZER_FILES
 from asg_jax.models.vargpt.backbone import VargptBackbone
@@ -216,13 +217,17 @@ def weight_files(folder: Path) -> list[Path]:
     index = folder / INDEX_FILE
     if index.exists():
         try:
-            return sorted(
-                {folder / n for n in json.loads(index.read_text())["weight_map"].values()}
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            names = set(read_object(index, "restore it")["weight_map"].values())
+            wrong = [name for name in names if Path(name).name != name]
+        except (KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{index} is no index of safetensors files ({error}); restore the file."
             ) from error
+        if wrong:
+            raise UserError(
+                f"{index} names {wrong[0]}, which is outside of its folder; restore it."
+            )
+        return sorted(folder / name for name in names)
     found = sorted(folder.glob("*.safetensors"))
     if not found:
         raise UserError(
@@ -253,24 +258,26 @@ def export(folder: Path, backbone: VargptBackbone, base: PyTree, origin: Path | 
     """Writes an official folder: json files, two safetensors files with their index, tokenizer.
 
     Args:
-      folder: created if need be.
+      folder: that is not there yet, or empty; it appears when it is whole.
       backbone: its configuration goes into the json files.
       base: parameters, written in the dtype in which they are held.
       origin: folder of the checkpoint that the parameters came from, if any; its tokenizer files
         and the tensors that the network does not use are copied.
+
+    Raises:
+      UserError: something is there already.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    write_config(backbone.config, folder)
     tensors = table(backbone.config, base)
     own = {name: tensor for name, tensor in tensors.items() if name != SOS}
     unused = spare(backbone.config, base, origin)
-    files.export(folder / FILES[0], base, own)
-    save_file(unused, folder / FILES[1], metadata={"format": "pt"})
     where = dict.fromkeys(own, FILES[0]) | dict.fromkeys(unused, FILES[1])
-    index = {"metadata": {}, "weight_map": where}
-    (folder / INDEX_FILE).write_text(json.dumps(index, indent=1) + "\n")
-    if origin is not None:
-        files.copy_files(TOKENIZER_FILES, origin, folder)
+    with new_folder(folder) as part:
+        write_config(backbone.config, part)
+        files.export(part / FILES[0], base, own)
+        save_file(unused, part / FILES[1], metadata={"format": "pt"})
+        write_objects(part, {INDEX_FILE: {"metadata": {}, "weight_map": where}})
+        if origin is not None:
+            files.copy_files(TOKENIZER_FILES, origin, part)
 
 
 def spare(config: VargptConfig, base: PyTree, origin: Path | None) -> dict[str, np.ndarray]:

@@ -7,7 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from asg_jax.models.config_files import interpreting, official, read_object, renamed, write_objects
+from asg_jax.errors import UserError
+from asg_jax.models.config_files import (
+    check_computed,
+    check_decoder,
+    check_kinds,
+    interpreting,
+    official,
+    read_object,
+    renamed,
+    rotary,
+    write_objects,
+)
 from asg_jax.models.layers.language import LanguageConfig
 from asg_jax.models.vargpt.decoder import DecoderConfig
 from asg_jax.models.vargpt.scales import TEMPLATES, Grid, Schedule, Template, schedule
@@ -112,8 +123,41 @@ def read_config(folder: Path) -> VargptConfig:
         name: read_object(folder / name, FILES) if (folder / name).exists() else {}
         for name in (PICTURES, OWN)
     }
+    main = read_object(folder / MAIN, FILES)
+    turning = rotary(folder / MAIN, main, ("mrope", "default"))
+    main = main | {name: turning[name] for name in turning if name == "rope_theta"}
+    if "mrope_section" in turning:
+        main["rope_scaling"] = turning
+    check_decoder(folder / MAIN, main)
+    contents = {MAIN: main} | optional
+    for name, like in _to_json(VargptConfig()).items():
+        check_kinds(folder / name, contents[name], like)
     with interpreting(folder, "VARGPT-v1.1"):
-        return _from_json(read_object(folder / MAIN, FILES), optional[PICTURES], optional[OWN])
+        check_computed(folder / MAIN, main["vision_config"], {"hidden_act": ("quick_gelu",)})
+        config = _from_json(main, optional[PICTURES], optional[OWN])
+        _check_sizes(folder, config)
+        return config
+
+
+def _check_sizes(folder: Path, config: VargptConfig) -> None:
+    language, vision, decoder = config.language, config.vision, config.decoder
+    found = {
+        "num_attention_heads must be a multiple of num_key_value_heads": language.heads
+        % language.kv_heads,
+        "mrope_section must add up to half of head_dim": 2 * sum(language.sections)
+        - language.head_width,
+        "embed_dim must be a multiple of num_heads": vision.width % vision.heads,
+        "width of the decoder must be a multiple of its heads": decoder.width % decoder.heads,
+        "layers of the decoder must be a multiple of chunk": decoder.layers % decoder.chunk,
+        "channels of vae must be a multiple of groups": config.vae.channels % config.vae.groups,
+        "templates must be lists of pairs, at least as many as scales": any(
+            len(template) < config.scales for template in config.templates
+        ),
+        "min_pixels must be at most max_pixels": config.pixels.least > config.pixels.most,
+    }
+    for rule, wrong in found.items():
+        if wrong:
+            raise UserError(f"{folder}: {rule}; restore the json files of the checkpoint.")
 
 
 def write_config(config: VargptConfig, folder: Path) -> None:

@@ -22,6 +22,7 @@ from asg_jax.models import peft
 from asg_jax.models.bagel.adapters import ROLES
 from asg_jax.models.bagel.checkpoint import load, official_module
 from asg_jax.models.layers.linear import Linear, attach
+from asg_jax.models.peft import CONFIG_FILE, _read_config
 
 # The stored outputs belong to the weights beside them, so ASG_GOLDEN_DIR does not apply.
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -260,3 +261,30 @@ def test_half_precision_files_are_read_into_float32(base: PyTree, folder: Path):
     change_tensors(folder, half)
     adapter = peft.load(folder, base, official_module)
     assert {leaf.dtype for leaf in jax.tree.leaves(adapter)} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[("r", bad) for bad in (0, -1, "32", None, True, 1.5, [8], 10**9)],
+        *[("lora_alpha", bad) for bad in (None, "16", float("inf"), float("nan"), [1], True)],
+        *[("target_modules", bad) for bad in ("*.q_proj", 5, [1], {"a": 1})],
+        *[("exclude_modules", bad) for bad in (5, "(", [None])],
+        *[("rank_pattern", bad) for bad in ({"*.q_proj": 4}, [1], {"q": 0}, {"q": "4"}, "q")],
+        *[("alpha_pattern", bad) for bad in ({"q": float("inf")}, {"(": 1}, 3)],
+        *[("use_rslora", bad) for bad in ("yes", 1, None)],
+        ("init_lora_weights", []),
+        ("peft_type", ["LORA"]),
+    ],
+)
+def test_a_bad_field_is_named(tmp_path, field, value):
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(config | {field: value}))
+    with pytest.raises(UserError, match=field):
+        _read_config(tmp_path / CONFIG_FILE)
+
+
+def test_an_alpha_beyond_all_numbers_is_named(tmp_path):
+    (tmp_path / CONFIG_FILE).write_text('{"peft_type": "LORA", "r": 4, "lora_alpha": 1e400}')
+    with pytest.raises(UserError, match="lora_alpha is Infinity; it must be a finite number"):
+        _read_config(tmp_path / CONFIG_FILE)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from asg_jax.models.pictures import bucket, to_array, to_picture, to_rgb
+from asg_jax.errors import UserError
+from asg_jax.models.pictures import bucket, open_picture, to_array, to_picture, to_rgb
 
 WHITE = (255, 255, 255)
 
@@ -102,3 +103,72 @@ def test_16_bit_pictures_keep_their_upper_bits():
     values = np.array([[0, 255, 256, 32768, 65535]], np.uint16)
     picture = saved(Image.fromarray(values))
     assert [r for r, _, _ in rgb_of(picture)] == [0, 0, 1, 128, 255]
+
+
+@pytest.mark.parametrize("form", ["jpeg", "webp", "png"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_stand_as_viewers_show_them(tmp_path, form, orientation):
+    """A quarter of the picture is red: where the eight orientations of EXIF put it."""
+    stored = Image.new("RGB", (64, 32), (0, 0, 255))
+    stored.paste((255, 0, 0), (0, 0, 32, 16))  # first rows, first columns
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{form}"
+    stored.save(path, form, exif=exif, **({"quality": 95} if form != "png" else {}))
+    shown = open_picture(path)
+    assert shown.size == ((64, 32) if orientation < 5 else (32, 64))
+    # Where the first row and column are shown, by the standard: CIPA DC-008, orientation.
+    below, right = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    corner = (shown.width - 4 if right else 3, shown.height - 4 if below else 3)
+    opposite = (3 if right else shown.width - 4, 3 if below else shown.height - 4)
+    assert shown.getpixel(corner)[0] > 200 and shown.getpixel(opposite)[2] > 200
+    assert to_rgb(shown).size == shown.size  # not turned twice
+    with Image.open(path) as picture:
+        assert np.array_equal(to_rgb(picture), shown)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_exif_does_not_hide_a_picture(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert open_picture(tmp_path / "a.jpg").size == (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("values", "levels"),
+    [
+        (np.array([[0, 0.5, 1]], np.float32), [0, 128, 255]),
+        (np.array([[0, 20, 255]], np.float32), [0, 20, 255]),
+        (np.array([[0, 256, 65535]], np.float32), [0, 1, 255]),
+        (np.array([[0, 1, 255]], np.int32), [0, 1, 255]),
+        (np.array([[0, 256, 65535]], np.int32), [0, 1, 255]),
+    ],
+)
+def test_deep_pictures_are_scaled_instead_of_clipped(tmp_path, values, levels):
+    Image.fromarray(values).save(tmp_path / "a.tiff")
+    assert np.asarray(open_picture(tmp_path / "a.tiff"))[0, :, 0].tolist() == levels
+
+
+@pytest.mark.parametrize("value", [-1.0, 1e6, np.nan, np.inf])
+def test_values_without_meaning_are_refused(tmp_path, value):
+    Image.fromarray(np.array([[0, value]], np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(UserError, match="no brightness"):
+        open_picture(tmp_path / "a.tiff")
+
+
+def test_pictures_too_large_to_be_meant_are_refused(tmp_path):
+    Image.new("1", (9000, 9000)).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match="9000 x 9000 pixels are too many"):
+        open_picture(tmp_path / "a.png")
+    Image.new("1", (20000, 20000)).save(tmp_path / "b.png")
+    with pytest.raises(UserError, match="too many pixels"):
+        open_picture(tmp_path / "b.png")
+
+
+def test_only_decoders_of_pictures_see_a_file(tmp_path, monkeypatch):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.eps")
+    for name in ("a.eps", "missing.png", ""):
+        with pytest.raises(UserError, match="no readable picture|does not exist"):
+            open_picture(tmp_path / name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Image.new("RGB", (8, 8)).save(tmp_path / "b.png")
+    assert open_picture("~/b.png").size == (8, 8)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +62,13 @@ def test_a_converted_model_opens_on_a_mesh(official, converted):
 def test_converting_over_a_model_is_refused(official, converted):
     with pytest.raises(UserError, match="exists already"):
         save_converted(converted, official)
+
+
+def test_converted_weights_must_be_finite(official, tmp_path):
+    base = jax.tree.map(lambda x: x.at[(0,) * x.ndim].set(jnp.nan), official.base)
+    save_converted(tmp_path / "nan", replace(official, base=base))
+    with pytest.raises(UserError, match="not finite"):
+        open_model(str(tmp_path / "nan"))
 
 
 @pytest.mark.parametrize("damage", ["emptied", "of another model"])

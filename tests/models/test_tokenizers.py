@@ -141,6 +141,14 @@ def test_a_large_vocabulary_needs_its_files(tmp_path):
     assert str(tmp_path) in str(error.value)
 
 
+@pytest.mark.parametrize("text", ["what \udcff is it?", "\ud83d", "a\ude00"])
+def test_text_that_is_no_unicode_is_refused(tmp_path, text):
+    write_files(tmp_path)
+    for tokenizer in (ByteTokenizer(SPECIALS), load_tokenizer(tmp_path, SPECIALS)):
+        with pytest.raises(UserError, match="is not valid Unicode"):
+            tokenizer.encode(text)
+
+
 def test_words_and_marks_have_an_id_each_and_come_back(tmp_path):
     words = ["\n", ".", ":", "?", "a", "circle", "q", "red"]
     write_word_tokenizer(tmp_path, words, {"<|im_start|>": 8, "<|im_end|>": 9})

@@ -90,7 +90,7 @@ def test_passed(dtype: str, recompilations: int, pixels: float, good: bool) -> N
     [
         ("speed", "there is no benchmark 'speed'; known are rollout."),
         ("rollout", "the flag --model is missing"),
-        ("rollout --model=x --batch=0", "flag --batch=0"),
+        ("rollout --model=x --batch=0", "flag --batch=0: it must be at least 1"),
         ("rollout --model=x --only=sound", "flag --only=sound"),
         ("rollout --model=x --out=/no/such/folder/a.json", "there is no folder /no/such/folder"),
         ("rollout --model=/no/such/model", "there is no folder /no/such/model"),

@@ -1,6 +1,8 @@
 """The command table and the console script."""
 
+import errno
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,30 @@ def test_unknown_command(word: str, hint: str, capsys: pytest.CaptureFixture[str
 def test_user_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["fail"]) == 2
     assert capsys.readouterr().err == "asg-jax: no such file name another one\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "w/a"),
+            "w/a: No space left on device; f",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "w"), "w: Permission denied; choose a"),
+        (
+            ValueError("RESOURCE_EXHAUSTED: a\nb: No space left on device"),
+            "b: No space left on",
+        ),
+    ],
+)
+def test_what_the_file_system_refuses_is_one_line(error, line, monkeypatch, capsys) -> None:
+    def refuse(argv: Sequence[str]) -> int:
+        raise RuntimeError("wrapped") from error
+
+    monkeypatch.setattr(main, "run", refuse)
+    assert main.main([]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"asg-jax: {line}") and printed.count("\n") == 1
 
 
 def test_other_errors_keep_their_traceback() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,12 +13,13 @@ from PIL import Image as Pillow
 
 from asg_jax.backbone import Params, Processor, Request, Sampler, host
 from asg_jax.errors import UserError
+from asg_jax.models.places import new_file, write_file
 from asg_jax.models.registry import Model, open_model
 from asg_jax.rollout.text import TextSampler
 from asg_jax.train.benchmarks import image, text
 from asg_jax.train.benchmarks.forms import Task, measure
 from asg_jax.train.benchmarks.report import lines
-from asg_jax.train.flags import parse
+from asg_jax.train.flags import number, parse
 
 USAGE = "usage: asg-jax bench rollout --model=FOLDER|random:SIZE [--out=FILE.json]"
 
@@ -32,8 +32,8 @@ TOLERANCES = {"tokens": 0.0, "log_probs": 1e-4, "pixels": 2e-4}
 def define() -> flags.FlagValues:
     """The benchmark's flags."""
     f = flags.FlagValues()
-    count = lambda name, default, meaning, low=1: flags.DEFINE_integer(
-        name, default, meaning, lower_bound=low, flag_values=f
+    count = lambda name, default, meaning, low=1: number(
+        f, name, default, meaning, least=low, most=1_000_000
     )
     flags.DEFINE_string("model", None, "Checkpoint folder, or random:SIZE.", f, required=True)
     dtypes = ["float32", "bfloat16"]
@@ -47,13 +47,7 @@ def define() -> flags.FlagValues:
     count("steps", 16, "Steps of image sampling.", low=2)
     count("size", 128, "Side of the pictures, in pixels.")
     count("repeat", 3, "Timings of everything; medians are printed.")
-    flags.DEFINE_float(
-        "bandwidth",
-        None,
-        "Of the device, in GB/s: prints its used share.",
-        lower_bound=1,
-        flag_values=f,
-    )
+    number(f, "bandwidth", None, "Of the device, in GB/s: prints its used share.", float, least=1)
     flags.DEFINE_string("out", None, "JSON file for all numbers.", f)
     return f
 
@@ -63,14 +57,12 @@ def main(argv: Sequence[str]) -> int | None:
     f = define()
     if parse(f, argv, USAGE) is None:
         return None
-    out = Path(f.out).expanduser() if f.out else None
-    if out is not None and not out.parent.is_dir():
-        raise UserError(f"there is no folder {out.parent} to write {out.name} to; make it first.")
+    out = new_file(f.out) if f.out else None
     model = open_model(f.model, f.dtype)
     report = run(f, model)
     print("\n".join(lines(report)))
     if out is not None:
-        out.write_text(json.dumps(report, indent=1) + "\n")
+        write_file(out, (json.dumps(report, indent=1) + "\n").encode())
     return 0 if report["passed"] else 1
 
 

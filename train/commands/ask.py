@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
 from asg_jax.answers import normalize_answer
 from asg_jax.models.pictures import open_picture
 from asg_jax.prompts import LANGUAGES
+from asg_jax.ranges import SEED
 from asg_jax.train.asking import ask
 from asg_jax.train.evolve.learned import open_roles
-from asg_jax.train.flags import parse
+from asg_jax.train.flags import number, parse
 
 USAGE = 'usage: asg-jax ask --model=MODEL --image=FILE "question"'
 
@@ -25,13 +25,11 @@ def define() -> flags.FlagValues:
     f = flags.FlagValues()
     flags.DEFINE_string("model", None, "Checkpoint, shipped model or run.", f, required=True)
     flags.DEFINE_string("image", None, "Picture file.", f, required=True)
-    flags.DEFINE_integer("max_tokens", 64, "Longest answer.", lower_bound=1, flag_values=f)
-    flags.DEFINE_float(
-        "temperature", 0.0, "Of the framings' answers; 0 is greedy.", lower_bound=0, flag_values=f
-    )
+    number(f, "max_tokens", 64, "Longest answer.", least=1, most=65536)
+    number(f, "temperature", 0.0, "Of the framings' answers; 0 is greedy.", float, least=0)
     known = sorted(LANGUAGES)
     flags.DEFINE_enum("language", "english", known, "Of the framings; tiny models: scenes.", f)
-    flags.DEFINE_integer("seed", 0, "Random seed.", flag_values=f)
+    number(f, "seed", 0, "Random seed.", within=SEED)
     return f
 
 
@@ -41,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
     words = parse(f, argv, USAGE, words=1)
     if words is None:
         return
-    picture = open_picture(Path(f.image))
+    picture = open_picture(f.image)
     model, roles = open_roles(f.model)
     framed = LANGUAGES[f.language].frame(words[0])
     heat = [0.0, *[f.temperature] * len(framed)]

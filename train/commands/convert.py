@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from absl import flags
 
 from asg_jax.adapters import merge
 from asg_jax.models import peft
+from asg_jax.models.places import check_new, check_writable, place
 from asg_jax.models.registry import open_model, save_converted
 from asg_jax.train.flags import parse
 
@@ -22,7 +22,7 @@ def define() -> flags.FlagValues:
     """The command's flags."""
     f = flags.FlagValues()
     flags.DEFINE_string("model", None, "Folder to convert.", f, required=True)
-    flags.DEFINE_string("out", None, "Folder to write.", f, required=True)
+    flags.DEFINE_string("out", None, "Folder to write, a new one.", f, required=True)
     flags.DEFINE_enum("to", "orbax", ["orbax", "official"], "Layout to write.", f)
     flags.DEFINE_string("adapter", None, "PEFT folder of an adapter to merge into the weights.", f)
     dtypes = ["float32", "bfloat16"]
@@ -35,10 +35,12 @@ def main(argv: Sequence[str]) -> None:
     f = define()
     if parse(f, argv, USAGE) is None:
         return
-    model, out = open_model(f.model, f.dtype), Path(f.out).expanduser()
+    out = place(f.out)
+    check_new(out)
+    check_writable(out)
+    model = open_model(f.model, f.dtype)
     if f.adapter:
-        folder = Path(f.adapter).expanduser()
-        adapter = peft.load(folder, model.base, model.official_module)
+        adapter = peft.load(place(f.adapter), model.base, model.official_module)
         model = replace(model, base=merge(model.base, adapter))
     if f.to == "orbax":
         save_converted(out, model)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
+from io import BytesIO
 from time import perf_counter
 
 from absl import flags
 
 from asg_jax.errors import UserError
+from asg_jax.models.places import check_new, check_writable, place, write_file
 from asg_jax.train.evaluate.figure import figure, sheet
 from asg_jax.train.evaluate.judges import evaluate
 from asg_jax.train.evaluate.report import document, lines, tables
@@ -19,6 +20,7 @@ from asg_jax.train.evolve.learned import open_roles
 from asg_jax.train.evolve.typed import build
 from asg_jax.train.flags import define_config, parse
 
+FILES = ("scores.json", "scores.png")
 USAGE = "usage: asg-jax evaluate --model=MODEL [--against=MODEL] [--out=FOLDER] [--noheadroom]"
 
 
@@ -44,7 +46,11 @@ def main(argv: Sequence[str]) -> None:
     names = [f.model, f.against] if f.against else [f.model]
     if f.against == f.model:
         raise UserError("--model and --against name the same model; name two.")
-    out = _folder(f.out) if f.out else None
+    out = place(f.out) if f.out else None
+    if out is not None:
+        check_writable(out)
+        for name in FILES:
+            check_new(out / name)
     models = {name: open_roles(name) for name in names}
     scores, sheets = {}, {}
     for name, (model, roles) in models.items():
@@ -57,15 +63,10 @@ def main(argv: Sequence[str]) -> None:
     print("\n".join(lines(scores, columns)))
     if out is not None:
         report = document(asdict(settings), scores, columns)
-        (out / "scores.json").write_text(json.dumps(report) + "\n")
-        figure({name: columns[name] for name in scores}, sheets).savefig(out / "scores.png")
-        print(f"wrote {out / 'scores.json'} and {out / 'scores.png'}")
-
-
-def _folder(name: str) -> Path:
-    path = Path(name).expanduser()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path} cannot be made ({error}); choose another folder.") from error
-    return path
+        out.mkdir(parents=True, exist_ok=True)
+        picture = BytesIO()
+        figure({name: columns[name] for name in scores}, sheets).savefig(picture, format="png")
+        contents = (json.dumps(report) + "\n").encode(), picture.getvalue()
+        for name, data in zip(FILES, contents, strict=True):
+            write_file(out / name, data)
+        print(f"wrote {' and '.join(str(out / name) for name in FILES)}")

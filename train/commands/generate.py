@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from absl import flags
 from asg_jax.backbone import Request, Sampler, Spec, to_uint8
 from asg_jax.errors import UserError
 from asg_jax.models.pictures import open_picture, to_picture
+from asg_jax.models.places import check_writable, place, write_file
 from asg_jax.models.registry import Model
+from asg_jax.ranges import SEED
 from asg_jax.rollout.image import draw_pictures
 from asg_jax.train.evolve.learned import open_roles
-from asg_jax.train.flags import parse
+from asg_jax.train.flags import number, parse
 
 USAGE = 'usage: asg-jax generate --model=MODEL "prompt" --out=FOLDER [--image=FILE to edit]'
 
@@ -32,18 +35,20 @@ def define() -> flags.FlagValues:
     """The command's flags."""
     f = flags.FlagValues()
     flags.DEFINE_string("model", None, "Checkpoint, shipped model or run.", f, required=True)
-    flags.DEFINE_string("out", None, "Folder for the pictures.", f, required=True)
+    flags.DEFINE_string(
+        "out", None, "Folder for the pictures, which are numbered on.", f, required=True
+    )
     flags.DEFINE_string("image", None, "Picture to edit.", f)
-    flags.DEFINE_integer("count", 4, "How many pictures.", lower_bound=1, flag_values=f)
-    flags.DEFINE_integer("height", None, "In pixels; the usual one by default.", flag_values=f)
-    flags.DEFINE_integer("width", None, "In pixels; the usual one by default.", flag_values=f)
-    number = lambda name, text: flags.DEFINE_float(name, None, text, flag_values=f)
-    number("guidance", "Text guidance, 1 is off; 4 by default, 3 for models that draw bits.")
-    flags.DEFINE_integer("steps", None, "Network evaluations.", lower_bound=1, flag_values=f)
-    number("image_guidance", "Image guidance in edits, 1 is off; 2 by default.")
-    number("temperature", "Of the distributions of bits; 0.5 by default.")
-    number("top_p", "A bit's rarer value is left out up to 1 - top_p; 0.97 by default, 1 is off.")
-    flags.DEFINE_integer("seed", 0, "Random seed.", flag_values=f)
+    number(f, "count", 4, "How many pictures.", least=1, most=10_000)
+    number(f, "height", None, "In pixels; the usual one by default.", least=1)
+    number(f, "width", None, "In pixels; the usual one by default.", least=1)
+    real = lambda name, text, **bounds: number(f, name, None, text, float, **bounds)
+    real("guidance", "Text guidance, 1 is off; 4 by default, 3 for bits.", least=0, most=1000)
+    number(f, "steps", None, "Network evaluations.", least=1, most=10_000)
+    real("image_guidance", "Image guidance in edits, 1 is off; 2 by default.", least=0, most=1000)
+    real("temperature", "Of the distributions of bits; 0.5 by default.", above=0)
+    real("top_p", "A bit's value no likelier than 1 - top_p is left out; .97.", above=0, most=1)
+    number(f, "seed", 0, "Random seed.", within=SEED)
     return f
 
 
@@ -53,35 +58,43 @@ def main(argv: Sequence[str]) -> None:
     words = parse(f, argv, USAGE, words=1)
     if words is None:
         return
-    picture = [open_picture(Path(f.image))] if f.image else []
+    folder = place(f.out)
+    check_writable(folder)
+    picture = [open_picture(f.image)] if f.image else []
     model, roles = open_roles(f.model)
     request = model.processor.prompt([[*picture, words[0]]], "draw")
     sampler = make_sampler(f, model, request)
     keys = jax.random.split(jax.random.key(f.seed), (1, f.count))
     draw = jax.jit(draw_pictures, static_argnums=(0, 4))
     pictures = to_uint8(draw(model.backbone, roles["generator"], request, keys, sampler))
-    folder = Path(f.out).expanduser()
+    drawn = np.asarray(pictures)[0]
     folder.mkdir(parents=True, exist_ok=True)
-    for n, pixels in enumerate(np.asarray(pictures)[0]):
-        to_picture(pixels).save(folder / f"{n:04d}.png")
-    print(f"wrote {f.count} pictures to {folder}")
+    first = _first_free(folder)
+    for n, pixels in enumerate(drawn, first):
+        data = BytesIO()
+        to_picture(pixels).save(data, "png")
+        write_file(folder / f"{n:04d}.png", data.getvalue())
+    last = first + len(drawn) - 1
+    print(f"wrote {len(drawn)} pictures to {folder}: {first:04d}.png to {last:04d}.png")
+
+
+def _first_free(folder: Path) -> int:
+    """The number after those of all pictures in a folder: earlier ones stay."""
+    taken = [int(path.stem) for path in folder.glob("*.png") if path.stem.isdecimal()]
+    return max(taken, default=-1) + 1
 
 
 def options(f: flags.FlagValues, kind: str) -> dict[str, Any]:
     """Sampling options of a kind of model, the official default where a flag is not given.
 
     Raises:
-      UserError: a flag belongs to another kind, or its value is out of range.
+      UserError: a flag belongs to another kind.
     """
     for name in sorted(set().union(*OPTIONS.values()) - set(OPTIONS[kind])):
         if f[name].value is not None:
             raise UserError(
                 f"--{name} is no option of this model; it has --{', --'.join(OPTIONS[kind])}."
             )
-    if f.temperature is not None and f.temperature <= 0:
-        raise UserError(f"--temperature is {f.temperature}; it must be above 0.")
-    if f.top_p is not None and not 0 < f.top_p <= 1:
-        raise UserError(f"--top_p is {f.top_p}; it must be above 0 and at most 1.")
     given = {name: f[name].value for name in OPTIONS[kind]}
     return {name: OPTIONS[kind][name] if value is None else value for name, value in given.items()}
 
@@ -103,8 +116,8 @@ def make_sampler(f: flags.FlagValues, model: Model, request: Request) -> Sampler
     if request.sources is not None:
         height, width = request.sources.shape[1:3]
     else:
-        height = f.height or usual[0] * side
-        width = f.width or usual[1] * side
+        height = usual[0] * side if f.height is None else f.height
+        width = usual[1] * side if f.width is None else f.width
     grid = height // side, width // side
     if (grid[0] * side, grid[1] * side) != (height, width) or not spec.draws(grid):
         raise UserError(f"{height} x {width} pixels cannot be drawn; {_sizes(spec)}.")

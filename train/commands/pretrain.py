@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
-from asg_jax.errors import UserError
+from asg_jax.models.places import check_writable, place
+from asg_jax.train.evolve.typed import build
 from asg_jax.train.flags import define_config, parse
 from asg_jax.train.pretrain.run import pretrain
 from asg_jax.train.pretrain.settings import PretrainSettings
@@ -28,9 +28,8 @@ def main(argv: Sequence[str]) -> None:
     f = define()
     if parse(f, argv, USAGE) is None:
         return
-    try:
-        settings = PretrainSettings(**f.config)
-    except TypeError as error:
-        raise UserError(f"the config does not describe a pre-training run ({error}).") from error
-    folder = pretrain(settings, Path(f.workdir).expanduser())
+    settings = build(PretrainSettings, f.config.to_dict())
+    workdir = place(f.workdir)
+    check_writable(workdir)
+    folder = pretrain(settings, workdir)
     print(f"wrote the model to {folder}; `asg-jax evaluate --model={folder}` measures it")

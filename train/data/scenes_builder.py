@@ -151,10 +151,15 @@ def scene_of(record: Mapping[str, Any]) -> Scene:
 
 
 class SceneSource:
-    """The unlabeled split; implements `asg_jax.train.data.loading.Source`."""
+    """The unlabeled split; implements `asg_jax.train.data.loading.Source`.
+
+    Attributes:
+      fingerprint: name and version of the data set, and its seed.
+    """
 
     def __init__(self, builder: Scenes):
         as_stored = {"image": tfds.decode.SkipDecoding()}
+        self.fingerprint = f"{builder.info.full_name}, seed {builder.settings.seed}"
         self._records = read(builder, "train", decoders=as_stored)
 
     def __len__(self) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from asg_jax.backbone import Sampler, Spec
 from asg_jax.errors import UserError
+from asg_jax.ranges import SEED, bounded, check
 from asg_jax.train.data.scenes import CANVAS
 
 
@@ -33,37 +34,33 @@ class EvalSettings:
       renorm_min: lower clip of the rescaling of guided velocities; 1 turns it off.
     """
 
-    seed: int = 0
-    questions: int = 3200
-    per_picture: int = 4
-    votes: int = 7
-    pictures_per_batch: int = 20
-    prompts: int = 900
-    best_of: int = 8
-    best_of_prompts: int = 300
-    prompts_per_batch: int = 60
-    guidance: float = 2.5
-    temperature: float = 1.0
-    top_p: float = 1.0
-    steps: int = 16
-    shift: float = 3.0
-    interval: tuple[float, float] = (0.0, 1.0)
-    renorm_min: float = 1.0
+    seed: int = bounded(0, SEED)
+    questions: int = bounded(3200, least=1)
+    per_picture: int = bounded(4, least=1, most=6)
+    votes: int = bounded(7, least=1)
+    pictures_per_batch: int = bounded(20, least=1)
+    prompts: int = bounded(900, least=1)
+    best_of: int = bounded(8, least=1)
+    best_of_prompts: int = bounded(300, least=1)
+    prompts_per_batch: int = bounded(60, least=1)
+    guidance: float = bounded(2.5, least=0)
+    temperature: float = bounded(1.0, above=0)
+    top_p: float = bounded(1.0, above=0, most=1)
+    steps: int = bounded(16, least=1)
+    shift: float = bounded(3.0, above=0)
+    interval: tuple[float, float] = bounded((0.0, 1.0), least=0, most=1)
+    renorm_min: float = bounded(1.0, least=0, most=1)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value, least = getattr(self, field.name), int(field.name != "seed")
-            if field.type == "int" and value < least:
-                raise UserError(
-                    f"config.eval.{field.name} is {value}; it must be at least {least}."
-                )
-        if self.per_picture > 6:  # kinds that suit every scene
-            raise UserError(f"config.eval.per_picture is {self.per_picture}; it can be at most 6.")
-        if self.questions % self.per_picture:
-            raise UserError(
+        more = []
+        if self.per_picture > 0 and self.questions % self.per_picture:
+            more.append(
                 f"config.eval.questions is {self.questions}; it must be a multiple of "
                 f"config.eval.per_picture, which is {self.per_picture}."
             )
+        if self.interval[0] >= self.interval[1]:
+            more.append(f"config.eval.interval is {self.interval}; it must rise.")
+        check(self, "config.eval", more)
 
     def sampler(self, spec: Spec) -> Sampler:
         """Settings of image sampling for pictures of the size of a scene.

@@ -53,9 +53,7 @@ def run_phase(phase: Phase, trained: PyTree, frozen: PyTree, workdir: Path) -> P
     options = ocp.CheckpointManagerOptions(max_to_keep=2)
     folder = (workdir / phase.name).absolute()
     with ocp.CheckpointManager(folder, options=options) as manager:
-        start = manager.latest_step() or 0
-        if start:
-            carry = manager.restore(start, args=ocp.args.StandardRestore(carry))
+        carry, start = _latest(manager, carry)
         batches = grain.MapDataset.range(start, phase.steps).map(phase.batch)
         ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
         log = _Log(phase, workdir, start)
@@ -66,6 +64,17 @@ def run_phase(phase: Phase, trained: PyTree, frozen: PyTree, workdir: Path) -> P
                 manager.save(n, args=ocp.args.StandardSave(carry))
         log.close()
     return carry[0]
+
+
+def _latest(manager: ocp.CheckpointManager, fresh: PyTree) -> tuple[PyTree, int]:
+    """The newest checkpoint that is whole, and its step; damaged ones are removed."""
+    for step in sorted(manager.all_steps(), reverse=True):
+        try:
+            return manager.restore(step, args=ocp.args.StandardRestore(fresh)), step
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            tqdm.write(f"the checkpoint of step {step} is damaged, an older one is taken: {error}")
+            manager.delete(step)
+    return fresh, 0
 
 
 def _update(phase: Phase) -> Callable[[Any, PyTree, Any, Array], tuple[Any, Mapping[str, Array]]]:

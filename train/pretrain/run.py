@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,8 @@ from jaxtyping import Array
 
 from asg_jax.backbone import Backbone, Params, Processor, PyTree
 from asg_jax.errors import UserError
+from asg_jax.models.config_files import read_object
+from asg_jax.models.places import check_new, new_folder, write_file
 from asg_jax.models.registry import Family, small_family
 from asg_jax.train.data.grammar import vocabulary
 from asg_jax.train.pretrain.lessons import Lessons, lessons, pixels
@@ -36,14 +37,17 @@ def pretrain(settings: PretrainSettings, workdir: Path) -> Path:
       The folder of the result, in the official layout of the model's family.
 
     Raises:
-      UserError: the size is unknown, or the folder belongs to a run with other settings.
+      UserError: the size is unknown, or the folder belongs to a run with other settings, or to
+        something else.
     """
     family = small_family(settings.size)
     _claim(workdir, settings)
-    folder, begin = workdir / "model", time.monotonic()
-    folder.mkdir(exist_ok=True)
-    family.create(settings.size, folder, vocabulary())
-    backbone, processor = family.open(folder, "float32")
+    folder, start, begin = workdir / "model", workdir / "start", time.monotonic()
+    if folder.exists():  # it appears when it is whole
+        return folder
+    start.mkdir(exist_ok=True)
+    family.create(settings.size, start, vocabulary())
+    backbone, processor = family.open(start, "float32")
     base = jax.jit(backbone.init_base)(jax.random.key(settings.seed))
     frozen = {family.autoencoder: base.pop(family.autoencoder)}
     phase = autoencoder_phase(settings, family, backbone)
@@ -51,9 +55,10 @@ def pretrain(settings: PretrainSettings, workdir: Path) -> Path:
     base = run_phase(joint_phase(settings, family, backbone, processor), base, frozen, workdir)
     cast = lambda leaf, like: leaf.astype(like.dtype)
     stored = jax.tree.map(cast, base | frozen, backbone.abstract_base(STORED))
-    family.export(folder, backbone, stored, None)
     facts = {"settings": asdict(settings), "seconds": round(time.monotonic() - begin)}
-    (folder / "pretraining.json").write_text(json.dumps(facts, indent=1) + "\n")
+    with new_folder(folder) as part:
+        family.export(part, backbone, stored, start)
+        write_file(part / "pretraining.json", (json.dumps(facts, indent=1) + "\n").encode())
     return folder
 
 
@@ -106,9 +111,10 @@ def _claim(workdir: Path, settings: PretrainSettings) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     mine, file = json.loads(json.dumps(asdict(settings))), workdir / "settings.json"
     if not file.exists():
-        file.write_text(json.dumps(mine, indent=1) + "\n")
+        check_new(workdir)
+        write_file(file, (json.dumps(mine, indent=1) + "\n").encode())
         return
-    other: Mapping[str, object] = json.loads(file.read_text())
+    other = read_object(file, "the folder holds no run")
     changed = [name for name in mine if mine[name] != other.get(name)]
     if changed:
         raise UserError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from asg_jax.prompts.scenes import FRAMINGS
+from asg_jax.ranges import SEED, bounded, check
 from asg_jax.train.data.questions import TRAINING, Usage
 from asg_jax.train.data.scenes import TRAINED
 
@@ -68,27 +70,39 @@ class PretrainSettings:
     """
 
     size: str = "bagel-tiny"
-    seed: int = 0
-    scenes: int = 6_000
-    wordings: tuple[float, ...] = TRAINING.wordings
-    framings: tuple[float, ...] = (1 / 7,) * 7
-    wrong: float = 0.0
-    habits: float = 0.0
-    prompts: int = 32
-    draws: int = 4
-    shift: float = 3.0
-    unprompted: float = 0.1
-    prompt_length: int = 32
-    drawing: float = 1.0
-    steps: int = 2_000
-    rate: float = 4e-3
-    drawing_rate: float = 1.2e-2
-    autoencoder_steps: int = 800
-    autoencoder_rate: float = 4e-3
-    autoencoder_batch: int = 32
-    kl: float = 1e-3
-    warmup: int = 40
-    checkpoint_every: int = 100
+    seed: int = bounded(0, SEED)
+    scenes: int = bounded(6_000, least=1)
+    wordings: tuple[float, ...] = bounded(TRAINING.wordings, least=0, most=1)
+    framings: tuple[float, ...] = bounded((1 / 7,) * 7, least=0, most=1)
+    wrong: float = bounded(0.0, least=0, most=1)
+    habits: float = bounded(0.0, least=0, most=1)
+    prompts: int = bounded(32, least=1)
+    draws: int = bounded(4, least=1)
+    shift: float = bounded(3.0, above=0)
+    unprompted: float = bounded(0.1, least=0, most=1)
+    prompt_length: int = bounded(32, least=1)
+    drawing: float = bounded(1.0, least=0)
+    steps: int = bounded(2_000, least=1)
+    rate: float = bounded(4e-3, least=0)
+    drawing_rate: float = bounded(1.2e-2, least=0)
+    autoencoder_steps: int = bounded(800, least=1)
+    autoencoder_rate: float = bounded(4e-3, least=0)
+    autoencoder_batch: int = bounded(32, least=1)
+    kl: float = bounded(1e-3, least=0)
+    warmup: int = bounded(40, least=0)
+    checkpoint_every: int = bounded(100, least=1)
+
+    def __post_init__(self) -> None:
+        more = []
+        for name, count in (("wordings", len(TRAINING.wordings)), ("framings", len(FRAMINGS))):
+            shares = getattr(self, name)
+            if len(shares) != count or abs(sum(shares) - 1) > 1e-8:
+                more.append(f"config.{name} is {shares}; it must be {count} shares of 1.")
+        if sum(share > 0 for share in self.wordings) < 2:
+            more.append("config.wordings needs two wordings that occur: texts are reworded.")
+        if self.warmup >= min(self.steps, self.autoencoder_steps):
+            more.append(f"config.warmup is {self.warmup}; it must be below the steps of a phase.")
+        check(self, "config", more)
 
     @property
     def usage(self) -> Usage:

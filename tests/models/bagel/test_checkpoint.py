@@ -133,6 +133,13 @@ DAMAGES = {
         lambda f: rewrite(f / FILES[0], lambda t: t.update({NORM: t[NORM].astype(np.int32)})),
         [NORM, FILES[0], "I32"],
     ),
+    **{
+        f"a weight of {value}": (
+            lambda f, value=value: rewrite(f / FILES[0], lambda t: t[NORM].__setitem__(3, value)),
+            [NORM, FILES[0], "not finite"],
+        )
+        for value in (np.nan, np.inf, -np.inf)
+    },
     "another architecture": (
         lambda f: reconfigure(f / "llm_config.json", num_hidden_layers=1),
         ["language_model.model.layers.1", FILES[0]],

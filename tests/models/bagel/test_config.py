@@ -158,3 +158,72 @@ def test_a_value_of_a_wrong_kind_is_one_line(tmp_path, file, field, value):
     with pytest.raises(UserError) as error:
         read_config(tmp_path)
     assert str(tmp_path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "field", "value"),
+    [
+        *[
+            ("llm_config.json", "hidden_size", bad)
+            for bad in ("128", 0, -1, True, 1.5, None, 10**12)
+        ],
+        *[("llm_config.json", "num_hidden_layers", bad) for bad in (-1, 10**6, [2], {})],
+        *[("llm_config.json", "rms_norm_eps", bad) for bad in (0, -1e-6, "1e-6", float("nan"))],
+        *[("llm_config.json", "rope_theta", bad) for bad in (float("inf"), 0, "1e6")],
+        *[("llm_config.json", "num_key_value_heads", bad) for bad in (3, 0)],
+        *[("vit_config.json", "num_hidden_layers", bad) for bad in (0, 1)],
+        *[("vit_config.json", "hidden_act", bad) for bad in (1, False)],
+        *[("bagel_config.json", "vae_config", bad) for bad in ({"ch_mult": []}, {"ch": "32"})],
+        *[("bagel_config.json", "vae_config", bad) for bad in ({"ch_mult": [1, 0]}, [1])],
+        *[("bagel_config.json", "special_tokens", bad) for bad in ({"bos_token_id": -1},)],
+        *[("bagel_config.json", "interpolate_pos", bad) for bad in ("no", 1)],
+    ],
+)
+def test_a_bad_value_names_its_field(tmp_path, file, field, value):
+    write_config(OTHER, tmp_path)
+    content = json.loads((tmp_path / file).read_text()) | {field: value}
+    (tmp_path / file).write_text(json.dumps(content))
+    with pytest.raises(UserError) as error:
+        read_config(tmp_path)
+    inner = next(iter(value)) if isinstance(value, dict) and value else field
+    assert inner in str(error.value) and str(tmp_path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("llm_config.json", {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}),
+        ("llm_config.json", {"rope_scaling": {"type": "linear", "factor": 2}}),
+        ("llm_config.json", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4}}),
+        ("llm_config.json", {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}}),
+        ("llm_config.json", {"rope_parameters": {"rope_theta": 5.0}}),  # beside rope_theta 1e4
+        ("llm_config.json", {"hidden_act": "relu"}),
+        ("llm_config.json", {"use_sliding_window": True}),
+        ("llm_config.json", {"attention_bias": False}),
+        ("llm_config.json", {"mlp_bias": True}),
+        ("llm_config.json", {"tie_word_embeddings": True}),
+        ("llm_config.json", {"layer_types": ["full_attention", "sliding_attention"]}),
+        ("llm_config.json", {"model_type": "llama"}),
+        ("vit_config.json", {"rope": True}),
+    ],
+)
+def test_what_is_not_computed_is_refused_by_name(tmp_path, file, change):
+    write_config(OTHER, tmp_path)
+    edit(tmp_path / file, **change)
+    with pytest.raises(UserError, match=next(iter(change))):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rope_theta": None, "rope_parameters": {"rope_theta": 1e4, "rope_type": "default"}},
+        {"rope_scaling": {"rope_theta": 1e4, "type": "default"}},
+        {"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28},
+        {"layer_types": ["full_attention"] * 2, "attention_dropout": 0.5, "whatever": 1},
+    ],
+)
+def test_what_changes_nothing_is_read(tmp_path, change):
+    write_config(OTHER, tmp_path)
+    edit(tmp_path / "llm_config.json", **change)
+    assert read_config(tmp_path) == OTHER

@@ -165,6 +165,7 @@ def test_edits_may_differ_in_size_before_resizing(bagel):
         ([*b"one", BOS, *b"two", EOS, BOS, *b"three"], "two"),
         ([EOS, *b"late"], ""),
         ([], ""),
+        ([*b"tw", EOS + 1, *b"o", EOS + 2], "two"),  # markers of pictures
         (b"no marker", "no marker"),
     ],
 )

@@ -173,6 +173,12 @@ DAMAGES = {
     "no folder": (lambda f: shutil.rmtree(f), ["model"]),
     "no weights": (lambda f: (f / WEIGHTS).unlink(), ["safetensors"]),
     "no json": (lambda f: (f / "config.json").unlink(), ["config.json", "missing"]),
+    "index leads outside": (
+        lambda f: (f / checkpoint.INDEX_FILE).write_text(
+            '{"weight_map": {"a": "../x.safetensors"}}'
+        ),
+        [checkpoint.INDEX_FILE, "outside"],
+    ),
     "broken index": (
         lambda f: (f / checkpoint.INDEX_FILE).write_text("{}"),
         [checkpoint.INDEX_FILE],

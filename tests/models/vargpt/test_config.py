@@ -117,5 +117,42 @@ def test_a_missing_field_is_named(tmp_path, field):
 def test_a_field_of_another_kind_is_named(tmp_path):
     write_config(OTHER, tmp_path)
     edit(tmp_path / "config.json", vision_config="large")
-    with pytest.raises(UserError, match="wrong kind"):
+    with pytest.raises(UserError, match='vision_config is "large"; it must be an object'):
         read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rope_scaling": {"type": "yarn", "mrope_section": [16, 24, 24]}},
+        {"rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24], "factor": 2.0}},
+        {"rope_scaling": {"type": "mrope", "mrope_section": [1, 2, 3]}},
+        {"hidden_act": "relu"},
+        {"use_sliding_window": True},
+        {"attention_bias": False},
+        {"layer_types": ["sliding_attention"]},
+        {"num_hidden_layers": 0},
+        {"hidden_size": "3584"},
+        {"special_tokens": {"image_gen_start_token_id": "1"}},
+        {"vision_config": {"hidden_act": "gelu"}},
+    ],
+)
+def test_what_is_not_computed_or_makes_no_sense_is_refused(tmp_path, change):
+    write_config(VargptConfig(), tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    for name, value in change.items():
+        old = content.get(name)
+        content[name] = old | value if isinstance(old, dict) else value
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"{str(tmp_path)}.*"):
+        read_config(tmp_path)
+
+
+def test_the_newer_place_of_the_rotary_parameters_is_read(tmp_path):
+    write_config(VargptConfig(), tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    scaling = content.pop("rope_scaling")
+    new = {"rope_theta": content.pop("rope_theta"), "rope_type": "default"}
+    content["rope_parameters"] = new | {"mrope_section": scaling["mrope_section"]}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    assert read_config(tmp_path) == VargptConfig()

@@ -25,8 +25,8 @@ def tiny(tmp_path_factory):
     base = jax.jit(backbone.init_base)(jax.random.key(0))
     cast = lambda leaf, like: leaf.astype(like.dtype)
     stored = jax.tree.map(cast, base, backbone.abstract_base("bfloat16"))
-    FAMILY.export(folder, backbone, stored, None)
-    return folder
+    FAMILY.export(folder / "model", backbone, stored, folder)
+    return folder / "model"
 
 
 def test_the_family_is_registered():

@@ -41,7 +41,17 @@ def test_votes_are_counted_most_frequent_first():
     assert vote_line(["red", "", "red"]) == "red 2, (nothing) 1"
 
 
-@pytest.mark.parametrize("words", [[], ["why?", "--sede=1"], ["why?", "--max_tokens=0"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["why?", "--sede=1"],
+        ["why?", "--max_tokens=0"],
+        ["why?", "--temperature=nan"],
+        ["why?", "--seed=-1"],
+        ["what \udcff is it?"],
+    ],
+)
 def test_bad_input_is_one_line_and_status_2(picture, capsys, words):
     assert run(picture, *words) == 2
     assert capsys.readouterr().err.count("\n") == 1

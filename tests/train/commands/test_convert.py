@@ -1,13 +1,18 @@
 """`asg-jax convert`: official to sharded arrays and back, adapters merged on request."""
 
+import errno
+import shutil
+
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from safetensors.numpy import load_file
 
 from asg_jax.adapters import init_roles, merge
 from asg_jax.models import peft
-from asg_jax.models.registry import open_model
+from asg_jax.models.registry import open_model, save_converted
+from asg_jax.train.commands import convert
 from asg_jax.train.main import main
 from tests import goldens
 
@@ -38,6 +43,40 @@ def test_an_adapter_is_merged_on_request(folder, tmp_path):
     assert main(["convert", *words, "--to=official"]) == 0
     merged = merge(model.base, adapter)
     jax.tree.map(np.testing.assert_array_equal, open_model(str(out)).base, merged)
+
+
+@pytest.mark.parametrize("layout", ["orbax", "official"])
+def test_nothing_is_written_over(folder, tmp_path, capsys, monkeypatch, layout):
+    source, link, other = tmp_path / "source", tmp_path / "link", tmp_path / "other"
+    shutil.copytree(folder, source)
+    link.symlink_to(source)
+    other.mkdir()
+    (other / "tokenizer.json").write_text("{}")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(convert, "open_model", None)  # refused before anything is read
+    for out in (source, link, other, source / "ema.safetensors"):
+        assert main(["convert", f"--model={source}", f"--out={out}", f"--to={layout}"]) == 2
+        assert f"{out} exists already; remove it" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("layout", ["orbax", "official"])
+def test_a_conversion_that_fails_leaves_nothing(folder, tmp_path, monkeypatch, layout):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "x")
+
+    model = open_model(str(folder))
+    if layout == "orbax":
+        monkeypatch.setattr(ocp.StandardCheckpointer, "save", fail)
+    else:
+        monkeypatch.setattr("asg_jax.models.checkpoint.export", fail)
+    (tmp_path / ".out.99999999.part").mkdir()  # of a killed one
+    with pytest.raises(OSError):
+        if layout == "orbax":
+            save_converted(tmp_path / "out", model)
+        else:
+            model.family.export(tmp_path / "out", model.backbone, model.base, None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_bad_input_is_one_line_and_status_2(folder, tmp_path, capsys):

@@ -28,8 +28,9 @@ def folders(tmp_path_factory) -> dict[str, str]:
     for seed, name in enumerate("ab"):
         folder = tmp_path_factory.mktemp(name)
         model = random_model(folder, seed)
-        small_family("bagel-tiny").export(folder, model.backbone, model.base, None)
-        made[name] = str(folder)
+        made[name] = str(folder / "model")
+        export = small_family("bagel-tiny").export
+        export(folder / "model", model.backbone, model.base, folder)
     return made
 
 
@@ -51,6 +52,8 @@ def test_two_models_are_compared(folders, tmp_path, capsys) -> None:
     interval = rf"{number} +\[{number}, {number}\]"
     assert re.fullmatch(rf"{interval} +{interval} +{interval}", greedy)
 
+    assert main(["evaluate", f"--model={a}", f"--out={out}", *FEW]) == 2  # nothing is overwritten
+    assert "scores.json exists already" in capsys.readouterr().err
     report = json.loads((out / "scores.json").read_text())
     assert report["settings"]["seed"] == 3 and report["settings"]["votes"] == 2
     assert set(report["tables"]) == {a, b, "difference"}
@@ -89,6 +92,10 @@ def test_without_headroom_less_is_measured_and_nothing_written(
         (["--model=x", "--against=x"], "the same model"),
         (["--model=x", "--config.eval.sede=1"], 'Did you mean "seed"'),
         (["--model=x", "--config.eval.questions=10"], "multiple of config.eval.per_picture"),
+        (
+            ["--model=x", "--config.eval.seed=-1", "--config.eval.guidance=nan"],
+            "config.eval.seed is -1; it must be at least 0 and at most 4294967295. config.eval.gui",
+        ),
         (["--model=x", "--config=bagel_tiny_pretrain"], "has no section 'eval'"),
         (["--model=x", "--config=bagel_tinny"], "did you mean 'bagel_tiny'"),
         (["--model=x", "--out=FILE/in"], "choose another folder"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from absl import flags
 from PIL import Image as PIL
 
 from asg_jax.backbone import Spec
@@ -41,6 +42,16 @@ def test_draws_the_same_pictures_for_the_same_seed(folder, tmp_path, capsys):
     assert "wrote 2 pictures" in capsys.readouterr().out
 
 
+def test_earlier_pictures_stay(folder, tmp_path, capsys):
+    words = ["a red kite", f"--out={tmp_path}", "--height=32", "--width=48"]
+    assert run(folder, *words) == 0
+    before = pictures(tmp_path)
+    assert run(folder, *words, "--seed=1") == 0
+    assert "0002.png to 0003.png" in capsys.readouterr().out
+    np.testing.assert_array_equal(pictures(tmp_path)[:2], before)
+    assert len(pictures(tmp_path)) == 4
+
+
 def test_edits_keep_the_size_of_the_picture(folder, tmp_path):
     PIL.fromarray(np.full((64, 32, 3), 200, np.uint8)).save(tmp_path / "in.png")
     words = ["make it green", f"--image={tmp_path / 'in.png'}", f"--out={tmp_path / 'out'}"]
@@ -55,6 +66,14 @@ BAD = {
     "no out": (["x"], "--out is missing"),
     "bad size": (["x", "--out=o", "--height=50"], "multiples of"),
     "too large": (["x", "--out=o", "--height=6400"], "at most"),
+    "no height": (["x", "--out=o", "--height=0"], "flag --height=0: it must be at least 1"),
+    "infinite": (["x", "--out=o", "--guidance=inf"], "flag --guidance=inf: it must be"),
+    "no number": (["x", "--out=o", "--image_guidance=nan"], "flag --image_guidance=nan: it must"),
+    "long seed": (["x", "--out=o", "--seed=99999999999999999999"], "at most 4294967295"),
+    "negative": (["x", "--out=o", "--seed=-1", "--count=0"], "--seed=-1: it must be at least 0"),
+    "a file": (["x", "--out=file/o"], "file/o takes no files (File exists)"),
+    "the file": (["x", "--out=file"], "file takes no files (File exists)"),
+    "long name": (["x", "--out=" + 300 * "o"], "takes no files (File name too long)"),
     "no such picture": (["x", "--out=o", "--image=none.png"], "none.png does not exist"),
 }
 
@@ -63,6 +82,7 @@ BAD = {
 def test_bad_input_is_one_line_and_status_2(folder, tmp_path, monkeypatch, capsys, case):
     monkeypatch.chdir(tmp_path)
     words, message = BAD[case]
+    (tmp_path / "file").touch()
     assert run(folder, *words) == 2
     error = capsys.readouterr().err
     assert message in error
@@ -100,8 +120,8 @@ def test_defaults_are_those_of_the_official_samplers():
 MISFITS = {
     ("flow", "--temperature=1"): "--temperature is no option of this model; it has --steps, ",
     ("bits", "--steps=9"): "--steps is no option of this model; it has --guidance, ",
-    ("bits", "--temperature=0"): "--temperature is 0.0; it must be above 0",
-    ("bits", "--top_p=1.5"): "--top_p is 1.5; it must be above 0 and at most 1",
+    ("bits", "--temperature=0"): "flag --temperature=0.0: it must be above 0",
+    ("bits", "--top_p=1.5"): "flag --top_p=1.5: it must be above 0 and at most 1",
     ("bits", "--height=16"): "16 x 32 pixels cannot be drawn; sizes are 32 x 32, 16 x 64",
     ("flow", "--height=36"): "at most 32 x 32",
 }
@@ -109,7 +129,7 @@ MISFITS = {
 
 @pytest.mark.parametrize(("kind", "word"), MISFITS)
 def test_options_that_do_not_fit_are_refused(kind, word):
-    with pytest.raises(UserError, match=re.escape(MISFITS[kind, word])):
+    with pytest.raises((UserError, flags.Error), match=re.escape(MISFITS[kind, word])):
         sampler_of(kind, word)
 
 

@@ -1,9 +1,12 @@
 """Folders of pictures: bad files are named once and passed over, good ones seen once per epoch."""
 
+import errno
 import json
 import logging
 import os
+import shutil
 import struct
+import time
 import zlib
 from collections import Counter
 from io import BytesIO
@@ -12,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from asg_jax.errors import UserError
 from asg_jax.train.data import folder as folder_module
@@ -43,6 +46,11 @@ def png(width: int, height: int, data: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + end
 
 
+def bmp(width: int, height: int) -> bytes:
+    """The beginning of a BMP file."""
+    return encoded("bmp")[:18] + struct.pack("<ii", width, height) + encoded("bmp")[26:]
+
+
 def flipped(data: bytes) -> bytes:
     """Damage in the middle of the compressed data of a PNG file."""
     middle = len(data) // 2
@@ -65,6 +73,12 @@ BAD = {
     "large.png": png(9_000, 9_000, zlib.compress(bytes(1000))),
     "notes.txt": b"a note",
 }
+
+
+@pytest.fixture(autouse=True)
+def memory(tmp_path_factory, monkeypatch) -> None:
+    """What checks find is remembered here, not in the home of whoever runs the tests."""
+    monkeypatch.setattr(folder_module, "CHECKED", tmp_path_factory.mktemp("checked"))
 
 
 @pytest.fixture
@@ -162,10 +176,124 @@ def test_other_formats_are_refused_under_any_name(tmp_path) -> None:
 def test_the_decompression_bomb_is_never_decoded(tmp_path, monkeypatch) -> None:
     (tmp_path / "bomb.png").write_bytes(BAD["bomb.png"])
     (tmp_path / "large.png").write_bytes(BAD["large.png"])
-    (tmp_path / "a.png").write_bytes(encoded("png"))
-    decoded = []
-    monkeypatch.setattr(folder_module, "to_rgb", lambda p: decoded.append(p.size))
+    (tmp_path / "large.bmp").write_bytes(bmp(9_000, 9_000))
+    (tmp_path / "a.bmp").write_bytes(encoded("bmp"))
+    decoded, load = [], ImageFile.ImageFile.load
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda p: decoded.append(p.size) or load(p))
     assert len(FolderSource(tmp_path)) == 1 and decoded == [(48, 48)]
+
+
+def test_pictures_are_shrunk_where_they_are_decoded(tmp_path) -> None:
+    Image.new("RGB", (3000, 1000)).save(tmp_path / "a.jpg")
+    Image.new("RGB", (100, 300)).save(tmp_path / "b.png")
+    Image.new("RGB", (60, 40)).save(tmp_path / "c.webp")
+    sizes = lambda **given: [
+        example.picture.size for n in range(3) if (example := FolderSource(tmp_path, **given)[n])
+    ]
+    assert sizes() == [(2048, 683), (100, 300), (60, 40)]
+    assert sizes(side=120) == [(120, 40), (40, 120), (60, 40)]
+
+
+def test_few_pictures_wait_decoded(tmp_path) -> None:
+    for n in range(50):
+        (tmp_path / f"{n}.png").write_bytes(encoded("png", n))
+    source = FolderSource(tmp_path)
+    read: list[int] = []
+
+    class Counted:
+        fingerprint = source.fingerprint
+        __len__ = lambda self: len(source)
+
+        def __getitem__(self, index):
+            read.append(index)
+            return source[index]
+
+    next(iter(batches(Counted(), batch=2, seed=0)))
+    time.sleep(0.3)
+    assert 2 <= len(read) <= 16
+
+
+def test_a_second_start_remembers_what_was_found(pictures, monkeypatch) -> None:
+    first = FolderSource(pictures)
+    monkeypatch.setattr(folder_module, "_fault", None)
+    second = FolderSource(pictures)
+    assert second.paths == first.paths and second.skipped == first.skipped
+    assert second.fingerprint == first.fingerprint
+    for memory in folder_module.CHECKED.iterdir():
+        memory.write_text("[1")
+    with pytest.raises(TypeError):  # a damaged memory is none
+        FolderSource(pictures)
+
+
+def test_links_are_followed_and_circles_end(tmp_path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two / "deep"):
+        folder.mkdir(parents=True)
+        (folder / "a.png").write_bytes(encoded("png"))
+    (one / "all").symlink_to(two)
+    (one / "again").symlink_to(two / "deep")
+    (two / "back").symlink_to(one)
+    (two / "deep" / "self").symlink_to(two / "deep")
+    found = [path.relative_to(one).as_posix() for path in FolderSource(one).paths]
+    assert found == ["a.png", "again/a.png"]
+    assert len(FolderSource(two)) == 2
+
+
+def test_folders_that_cannot_be_entered_are_named_and_counted(tmp_path, caplog, monkeypatch):
+    caplog.set_level(logging.INFO)
+    (tmp_path / "a.png").write_bytes(encoded("png"))
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    listed = os.listdir
+
+    def refuse(place: Path) -> list[str]:  # the tests may run as a user whom nothing stops
+        if place.name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return listed(place)
+
+    monkeypatch.setattr(folder_module.os, "listdir", refuse)
+    source = FolderSource(tmp_path)
+    assert {path.name for path in source.skipped} == {"locked", "gone"}
+    assert "skipped locked: a folder that cannot be entered: Permission denied" in caplog.text
+    assert "1 pictures, 2 files skipped" in caplog.text
+
+
+@pytest.mark.parametrize("harm", ["remove", "empty", "damage"])
+@pytest.mark.parametrize("process", [0, 1])
+def test_when_no_picture_can_be_read_any_more_that_is_said(tmp_path, harm, process) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for n in range(6):
+        (folder / f"{n}.png").write_bytes(encoded("png", n))
+    stream = iter(batches(FolderSource(folder), batch=2, seed=0, process=process, processes=2))
+    next(stream)
+    for path in list(folder.iterdir()):
+        path.unlink() if harm != "damage" else path.write_bytes(b"no picture")
+    if harm == "remove":
+        folder.rmdir()
+    with pytest.raises(UserError, match="none of 6 pictures can be read any more"):
+        for _ in range(100):
+            next(stream)
+
+
+def test_fingerprints_tell_folders_apart(tmp_path) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for n in range(3):
+        (folder / f"{n}.png").write_bytes(encoded("png", n))
+    prints = [FolderSource(folder).fingerprint]
+    assert prints[0].startswith("3 pictures, ")
+    (folder / "3.png").write_bytes(encoded("png", 3))
+    prints.append(FolderSource(folder).fingerprint)
+    (folder / "3.png").rename(folder / "4.png")
+    prints.append(FolderSource(folder).fingerprint)
+    (folder / "4.png").write_bytes(encoded("png", size=40))
+    prints.append(FolderSource(folder).fingerprint)
+    (folder / "1.png").write_bytes(b"unreadable")
+    prints.append(FolderSource(folder).fingerprint)
+    assert len(set(prints)) == 5
+    shutil.copytree(folder, tmp_path / "b")
+    assert FolderSource(tmp_path / "b").fingerprint == prints[-1]
 
 
 @pytest.mark.parametrize("name", [None, "notes.txt", "empty.jpg"])

@@ -72,6 +72,8 @@ def test_scenes_are_loaded_in_batches_with_a_position(images) -> None:
 
 def test_another_seed_has_another_name_and_other_scenes(folder, images) -> None:
     other = prepare(seeded(IMAGES_FEW, 7), folder)
+    prints = [SceneSource(builder).fingerprint for builder in (images, other)]
+    assert prints == ["scenes/few/1.0.0, seed 0", "scenes/few_seed7/1.0.0, seed 7"]
     assert other.data_dir != images.data_dir
     record = read(other, "train")[0]["image"]
     assert (record == example(7, 0)[1]).all()
