@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from PIL import Image as PIL
 
 from asg_jax.backbone import Processor, Request, host
-from asg_jax.methods.asg.scribe import fit_rows
+from asg_jax.engine.texts import fit_rows
 from asg_jax.pytree import pytree
 from asg_jax.train.data.captions import describe
 from asg_jax.train.data.grammar import Exercise, exercise
