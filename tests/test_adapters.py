@@ -46,7 +46,7 @@ def run(model: Model) -> dict[str, Callable]:
     @jax.jit
     def picture(base: PyTree, adapter: Adapter | None) -> jax.Array:
         params = Params(base, adapter)
-        condition = backbone.condition(params, Prompts(prompt), KEY)
+        condition = backbone.condition(params, Prompts(prompt), jax.random.split(KEY, 2))
         draw = Draw(jnp.array([[0.3], [0.8]]), noise)
         return backbone.terms(params, condition, Target(clean, (2, 2)), draw).prediction
 
@@ -192,3 +192,36 @@ def test_a_module_that_the_model_lacks(model: Model, run: dict):
         adapters.merge(base, {"vae2lm": lora})
     with pytest.raises(KeyError, match="'vae2lm', which the model lacks"):
         run["solver"](base, {"vae2lm": lora})
+
+
+def plain(shape: tuple[int, ...] = (2, 400, 3)) -> LoRA:
+    """Factors of ones."""
+    return LoRA(jnp.ones(shape), jnp.ones((shape[0], shape[-1], 5)), 2.0)
+
+
+def test_dropout_of_nothing_is_the_adapter_itself():
+    adapter = {"m": plain()}
+    assert adapters.dropped(adapter, KEY, 0.0) is adapter
+
+
+def test_dropout_ignores_whole_inputs_and_keeps_the_mean():
+    dropped = adapters.dropped({"m": plain()}, KEY, 0.2)["m"]
+    rows = dropped.a[..., 0]
+    np.testing.assert_array_equal(dropped.a, jnp.broadcast_to(rows[..., None], dropped.a.shape))
+    np.testing.assert_allclose(jnp.unique(rows), [0, 1.25])
+    assert abs(float((rows == 0).mean()) - 0.2) < 0.06  # four standard errors of 800 draws
+    assert (rows[0] != rows[1]).any()  # another draw in every layer
+    np.testing.assert_array_equal(dropped.b, plain().b)
+    assert dropped.scale == 2.0
+    draws = jax.vmap(lambda key: adapters.dropped({"m": plain((1, 4, 1))}, key, 0.5)["m"].a)
+    np.testing.assert_allclose(draws(jax.random.split(KEY, 2000)).mean(0), 1, atol=0.1)
+
+
+def test_dropout_follows_key_and_path_alone():
+    adapter = {"m": plain(), "n": plain()}
+    one, again = (adapters.dropped(adapter, KEY, 0.5) for _ in range(2))
+    np.testing.assert_array_equal(one["m"].a, again["m"].a)
+    np.testing.assert_array_equal(one["m"].a, adapters.dropped({"m": plain()}, KEY, 0.5)["m"].a)
+    assert (one["m"].a != one["n"].a).any()
+    other = adapters.dropped(adapter, jax.random.key(1), 0.5)
+    assert (one["m"].a != other["m"].a).any()

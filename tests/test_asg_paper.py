@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 
 from asg_jax.answers import class_ids
-from asg_jax.objectives import flow, policy
-from asg_jax.objectives.schedule import phase
+from asg_jax.engine.method import Phase, phase_of
+from asg_jax.methods.asg.settings import Settings
+from asg_jax.objectives import advantages, flow, kl, policy_gradient
 from asg_jax.ops.flow import flow_sde_step
+from asg_jax.ops.masked import masked_mean
 from asg_jax.ops.vocab import logit_stats
 from asg_jax.signals import difficulty, diversity, rewards
 from asg_jax.signals import vote as votes
@@ -24,6 +26,7 @@ from tests import goldens
 
 Inputs = Mapping[str, Any]
 JUNK = 1e3  # what stands in padding
+PAPER = Settings()
 
 
 def padded(values: Any, axes: int = 1, junk: float = JUNK) -> jax.Array:
@@ -91,8 +94,9 @@ def ste_difficulty(inputs: Inputs) -> jax.Array:
 
 
 def proposer_reward(inputs: Inputs) -> jax.Array:
-    scalars = numbers(inputs, "difficulty", "self_consistency", "penalty")
-    return jitted(rewards.proposer_reward)(*scalars, jnp.asarray(True))
+    difficulty, consistency, penalty = numbers(inputs, "difficulty", "self_consistency", "penalty")
+    signals = {"difficulty": difficulty, "consistency": consistency}
+    return jnp.clip(rewards.weighted(signals, PAPER.question_weights) - penalty, -1, 1)
 
 
 def solver_rewards(inputs: Inputs) -> jax.Array:
@@ -106,13 +110,13 @@ def solver_rewards(inputs: Inputs) -> jax.Array:
 
 def group_advantages(inputs: Inputs) -> jax.Array:
     count = len(inputs["rewards"])
-    result = jitted(policy.group_advantages)(padded(inputs["rewards"]), real(count))
+    result = jitted(advantages.group_advantages)(padded(inputs["rewards"]), real(count))
     np.testing.assert_array_equal(result[count:], 0)
     return result[:count]
 
 
 def ema_baseline(inputs: Inputs) -> dict[str, Any]:
-    update, before = jitted(policy.ema_baseline), []
+    update, before = jitted(advantages.ema_baseline), []
     baseline, momentum = numbers(inputs, "baseline", "momentum")
     for reward in inputs["rewards"]:
         before.append(baseline)
@@ -121,9 +125,9 @@ def ema_baseline(inputs: Inputs) -> dict[str, Any]:
 
 
 def kl_coefficient_update(inputs: Inputs) -> jax.Array:
-    kl = np.nan if inputs["kl"] is None else inputs["kl"]
+    drift = np.nan if inputs["kl"] is None else inputs["kl"]
     (beta,) = numbers(inputs, "beta")
-    return jitted(policy.kl_coefficient_update)(beta, padded([kl]), real(1))
+    return jitted(kl.kl_coefficient_update)(beta, padded([drift]), real(1))
 
 
 def leave_one_out_diversity(inputs: Inputs) -> jax.Array:
@@ -135,8 +139,11 @@ def leave_one_out_diversity(inputs: Inputs) -> jax.Array:
 
 
 def generation_reward(inputs: Inputs) -> jax.Array:
-    names = ("fidelity", "cycle", "diversity", "contradiction", "spec_quality")
-    return jitted(rewards.generation_reward)(*numbers(inputs, *names))
+    golden = ("fidelity", "cycle", "diversity", "contradiction")
+    names = ("vote_fidelity", "cosine_cycle", "diversity", "contradiction")
+    signals = dict(zip(names, numbers(inputs, *golden), strict=True))
+    (quality,) = numbers(inputs, "spec_quality")
+    return rewards.weighted(signals, PAPER.weights) * quality
 
 
 def nft_weight(inputs: Inputs) -> jax.Array:
@@ -157,24 +164,28 @@ def tokens(inputs: Inputs, name: str) -> jax.Array:
 
 
 def reinforce_loss(inputs: Inputs) -> jax.Array:
-    return jitted(policy.reinforce_loss)(
-        padded(inputs["advantages"]),
-        tokens(inputs, "logprobs"),
-        tokens(inputs, "kl"),
-        padded(inputs["mask"], axes=2, junk=0).astype(bool),
-        *numbers(inputs, "beta"),
+    return masked_mean(
+        *jitted(policy_gradient.reinforce_loss)(
+            padded(inputs["advantages"]),
+            tokens(inputs, "logprobs"),
+            tokens(inputs, "kl"),
+            padded(inputs["mask"], axes=2, junk=0).astype(bool),
+            *numbers(inputs, "beta"),
+        )
     )
 
 
 def grpo_loss(inputs: Inputs) -> jax.Array:
     log_probs = tokens(inputs, "logprobs")
-    return jitted(policy.grpo_loss)(
-        padded(inputs["advantages"]),
-        log_probs,
-        tokens(inputs, "old_logprobs"),
-        jitted(policy.k3)(log_probs, tokens(inputs, "ref_logprobs")),
-        padded(inputs["mask"], axes=2, junk=0).astype(bool),
-        *numbers(inputs, "beta", "clip"),
+    return masked_mean(
+        *jitted(policy_gradient.grpo_loss)(
+            padded(inputs["advantages"]),
+            log_probs,
+            tokens(inputs, "old_logprobs"),
+            jitted(kl.k3)(log_probs, tokens(inputs, "ref_logprobs")),
+            padded(inputs["mask"], axes=2, junk=0).astype(bool),
+            *numbers(inputs, "beta", "clip"),
+        )
     )
 
 
@@ -184,6 +195,12 @@ def sde_step(inputs: Inputs) -> dict[str, Any]:
     noise = row("noise")
     step = jitted(flow_sde_step)(row("x"), row("velocity"), t, t_next, level, noise, sigma_time)
     return {"x_next": step.x_next[0], "log_prob": step.log_prob}
+
+
+def phase(inputs: Inputs) -> str:
+    understanding = Phase("understanding", inputs["understanding_steps"], "understanding")
+    generation = Phase("generation", inputs["generation_steps"], "generation")
+    return phase_of(inputs["step"], [understanding, generation]).name
 
 
 FUNCTIONS: dict[str, Callable[[Inputs], Any]] = {
@@ -205,7 +222,7 @@ FUNCTIONS: dict[str, Callable[[Inputs], Any]] = {
     "reinforce_loss": reinforce_loss,
     "grpo_loss": grpo_loss,
     "flow_sde_step": sde_step,
-    "phase": lambda inputs: phase(**inputs),
+    "phase": phase,
 }
 
 

@@ -20,7 +20,8 @@ from asg_jax.answers import (
     vote_label,
     words_before_answer,
 )
-from asg_jax.objectives.policy import kl_coefficient_update, reinforce_loss
+from asg_jax.objectives.kl import kl_coefficient_update
+from asg_jax.objectives.policy_gradient import reinforce_loss
 from asg_jax.ops.masked import masked_mean
 from asg_jax.ops.vocab import logit_stats
 from asg_jax.signals import difficulty, fidelity
@@ -81,12 +82,13 @@ def role_policy_loss(inputs: Inputs) -> jax.Array:
     one = lambda x: jnp.full((1, 1), x, float)
     advantage = jnp.asarray([inputs["advantage"]], float)
     kl = one(inputs["kl_mean"])
-    return reinforce_loss(advantage, one(-inputs["ce_mean"]), kl, ONE[None], inputs["beta"])
+    log_probs = one(-inputs["ce_mean"])
+    return masked_mean(*reinforce_loss(advantage, log_probs, kl, ONE[None], inputs["beta"]))
 
 
 def qa_fidelity(inputs: Inputs) -> dict[str, Any]:
     judged = [
-        fidelity.judge_pair(question, answers, reference)
+        fidelity.match_answers(question, answers, reference)
         for (question, reference), answers in zip(
             inputs["qa_pairs"], inputs["answers_per_question"], strict=True
         )

@@ -240,7 +240,7 @@ def test_generation(model):
     prompt = prompt_shapes(48, spec.axes)
     prompts = Prompts(prompt, negative=prompt)
     run = jax.eval_shape
-    condition = run(backbone.condition, params, prompts, jax.eval_shape(jax.random.key, 0))
+    condition = run(backbone.condition, params, prompts, jax.eval_shape(lambda k: k[:, 0], KEYS))
     state = run(lambda p, c, k: backbone.start(p, c, k, sampler), params, condition, KEYS)
     for i in range(spec.steps) if spec.unrolled else [0]:
         step = lambda p, c, s, i=i: backbone.step(p, c, s, i, sampler)
@@ -282,8 +282,8 @@ def test_editing_at_full_size():
     prompt = prompt_shapes(1100 + 4096, 1, features=1024 + 4096, latents=4096)
     text = prompt_shapes(48, 1)
     view = prompt_shapes(1060 + 4096, 1, features=1024 + 4096, latents=4096)
-    params, key = Params(BAGEL.abstract_base()), jax.eval_shape(jax.random.key, 0)
-    condition = jax.eval_shape(BAGEL.condition, params, Prompts(prompt, view, text), key)
+    params, keys = Params(BAGEL.abstract_base()), jax.eval_shape(lambda k: k[:, 0], KEYS)
+    condition = jax.eval_shape(BAGEL.condition, params, Prompts(prompt, view, text), keys)
     assert condition.branches.mask.shape == (3 * B, 1100 + 4096)
 
 
@@ -304,3 +304,12 @@ def test_gradient_reaches_a_full_size_adapter():
 def test_pixels_are_truncated_to_8_bits():
     pixels = jnp.array([[[[-0.1, 0.999, 1.2]]]])
     assert to_uint8(pixels).ravel().tolist() == [0, 254, 255]
+
+
+def test_which_adapters_change_what_the_model_sees():
+    spec = Spec("flow", 1, False, 1, 1, (1, 1), 1, 1)
+    assert spec.sees_through("vision.layers.attention.q_proj")
+    assert spec.sees_through("connector.fc1")
+    assert not spec.sees_through("language.vision.layers")
+    assert not spec.sees_through("connectors")
+    assert replace(spec, tower="eye").sees_through("eye")

@@ -126,7 +126,7 @@ class RWR:
         def value(now, still, old, draw, goal, advantages, kept):
             return rwr_loss(now, goal, still, advantages, kept, beta, self.temperature)
 
-        tell_apart = (jnp.abs(lesson.advantages) > 0).any(-1, keepdims=True)
+        tell_apart = (lesson.kept & (lesson.advantages != 0)).any(-1, keepdims=True)
         return _velocities(painter, adapter, lesson, self.draws, lesson.kept & tell_apart, value)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from asg_jax.backbone import Params
+from asg_jax.backbone import Params, Prompts
 
 
 @dataclass
@@ -26,3 +26,8 @@ class LoadedModel:
             function = jax.jit(getattr(self.backbone, name), static_argnames=static)
             self._compiled[name] = partial(function, self.params)
         return self._compiled[name]
+
+
+def row_keys(prompts: Prompts) -> jax.Array:
+    """A key for the condition of each prompt."""
+    return jax.random.split(jax.random.key(0), len(prompts.main.ids))

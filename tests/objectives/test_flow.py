@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from asg_jax.objectives.advantages import group_advantages
 from asg_jax.objectives.flow import (
+    drift,
     flow_grpo_loss,
     nft_loss,
     nft_weight,
@@ -16,8 +18,8 @@ from asg_jax.objectives.flow import (
     rwr_weights,
     step_kl,
 )
-from asg_jax.objectives.policy import group_advantages
 from asg_jax.ops.flow import flow_sde_step
+from asg_jax.ops.masked import masked_mean
 
 B, G, L, C, S = 2, 3, 4, 2, 3
 few = settings(max_examples=25)
@@ -36,12 +38,13 @@ TIME = jnp.linspace(0.1, 0.9, B * G).reshape(B, G)
 
 def rwr(prediction, advantages, mask, beta):
     """Reward-weighted regression at fixed noisy images."""
-    return rwr_loss(prediction, GOAL, FROZEN, advantages, mask, beta)
+    return masked_mean(rwr_loss(prediction, GOAL, FROZEN, advantages, mask, beta), mask)
 
 
 def nft(prediction, advantages, mask, beta):
     """The negative-aware loss at fixed noisy images."""
-    return nft_loss(prediction, OLD, GOAL, FROZEN, TIME, advantages, mask, beta)
+    losses = nft_loss(prediction, OLD, GOAL, FROZEN, TIME, advantages, beta)
+    return masked_mean(losses, mask)
 
 
 GRADIENTS = {"rwr": jax.jit(jax.value_and_grad(rwr)), "nft": jax.jit(jax.value_and_grad(nft))}
@@ -95,9 +98,8 @@ def test_nft_is_the_distance_of_predicted_clean_images():
     advantages = jnp.linspace(-2.5, 2.5, B * G).reshape(B, G)
     r = nft_weight(advantages)
     want = r * distance(x) + (1 - r) * distance(2 * x_old - x)
-    mask = jnp.ones((B, G), bool)
-    got = nft_loss(V, OLD, noise - x0, FROZEN, TIME, advantages, mask, 0.0)
-    np.testing.assert_allclose(got, want.mean(), rtol=1e-5)
+    got = nft_loss(V, OLD, noise - x0, FROZEN, TIME, advantages, 0.0)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("advantage", "target"), [(2.0, GOAL), (-2.0, 2 * OLD - GOAL), (0.0, OLD)])
@@ -123,8 +125,8 @@ ADVANTAGES = group_advantages(jax.random.normal(jax.random.key(11), (B, G)), jnp
 @jax.value_and_grad
 def flow_grpo(mean, mask, beta):
     """The loss of the rollout for other means of the policy."""
-    rest = STEPS.log_prob, ADVANTAGES, mask, beta, 0.2
-    return flow_grpo_loss(STEPS.x_next, mean, STEPS.mean, STEPS.std, *rest)
+    rest = ADVANTAGES, mask, beta, 0.2
+    return masked_mean(*flow_grpo_loss(STEPS.x_next, mean, STEPS.mean, STEPS.std, *rest))
 
 
 def test_flow_grpo_on_policy():
@@ -148,3 +150,41 @@ def test_flow_grpo_leaves_absent_images_out():
 def test_step_kl():
     np.testing.assert_allclose(step_kl(V, V + 0.3, 0.5), 0.3**2 / (2 * 0.5**2), rtol=1e-4)
     np.testing.assert_array_equal(step_kl(V, V + 0.3, 0.0), 0)
+
+
+def test_losses_are_per_image():
+    """The weights of a group times the error of each image, and its own drift."""
+    advantages = jnp.array([[1.0, -1.0, 0.0], [2.0, 0.0, 9.0]])
+    mask = jnp.array([[True, True, True], [True, True, False]])
+    error = ((V - GOAL) ** 2).mean((-2, -1))
+    moved = ((V - FROZEN) ** 2).mean((-2, -1))
+    np.testing.assert_allclose(drift(V, FROZEN), moved, rtol=1e-6)
+    share = np.where(mask, np.exp(np.asarray(advantages) / 0.5), 0)
+    weights = share / share.sum(-1, keepdims=True) * mask.sum(-1, keepdims=True)
+    got = rwr_loss(V, GOAL, FROZEN, advantages, mask, 0.3, 0.5)
+    np.testing.assert_allclose(got, weights * error + 0.3 * moved, rtol=1e-4)
+
+
+def test_flow_grpo_is_per_image_with_the_drift_of_its_noisy_steps():
+    """Off the frozen means, whose ratio is 1 all the same; the last step has no noise."""
+    mean, mask = STEPS.mean + velocities(12, S), jnp.ones((B, G), bool)
+    values, kept = flow_grpo_loss(
+        STEPS.x_next, mean, STEPS.mean, STEPS.std, ADVANTAGES, mask, 0.5, 0.2
+    )
+    kl = [step_kl(mean[s], STEPS.mean[s], STEPS.std[s]) for s in range(S - 1)]
+    np.testing.assert_allclose(values, 0.5 * np.mean(kl, axis=0) - ADVANTAGES, rtol=1e-4)
+    assert kept.all()
+
+
+def test_nothing_is_learned_about_frozen_and_older_models():
+    ones, everyone = jnp.ones((B, G)), jnp.ones((B, G), bool)
+    losses = (
+        (lambda x: rwr_loss(V, GOAL, x, ones, everyone, 0.5), FROZEN),
+        (lambda x: rwr_loss(V, GOAL, FROZEN, x, everyone, 0.5), ADVANTAGES),
+        (lambda x: nft_loss(V, x, GOAL, FROZEN, TIME, 0 * ones, 0.5), OLD),
+        (lambda x: nft_loss(V, OLD, GOAL, x, TIME, 0 * ones, 0.5), FROZEN),
+        (lambda x: nft_loss(V, OLD, GOAL, FROZEN, TIME, x, 0.5), ADVANTAGES),
+        (lambda x: step_kl(V, x, 0.5), FROZEN),
+    )
+    for n, (loss, of) in enumerate(losses):
+        assert not jax.grad(lambda x, loss=loss: loss(x).sum())(of).any(), n

@@ -27,6 +27,11 @@ def test_the_gradient_passes_inside_the_bound_alone(bound, like, inside):
 
 
 @both
+def test_the_bound_itself_passes_the_gradient(bound, like, inside):
+    assert jax.grad(lambda x: bound(x, 1.0))(1.0) == 1
+
+
+@both
 def test_the_gradient_asks_for_no_exact_equality(bound, like, inside):
     compares = lambda f: " eq " in str(jax.make_jaxpr(jax.grad(lambda x: f(x, 1.0)))(0.5))
     assert compares(like) and not compares(bound)

@@ -54,6 +54,14 @@ def test_truncate_equals_sorting(logits, temperature, top_k, top_p):
     np.testing.assert_allclose(np.exp(got), want, atol=2e-6)
 
 
+def test_a_nucleus_that_is_met_exactly_keeps_all_of_it():
+    weights = jnp.array([4.0, 2.0, 1.0, 1.0])
+    kept = lambda p: jnp.isfinite(compiled(jnp.log2(weights) * jnp.log(2.0), 1.0, 0, p)).tolist()
+    assert kept(0.875) == [True] * 4
+    assert kept(0.75) == [True, True, False, False]
+    assert kept(0.74) == [True, False, False, False]
+
+
 def test_rows_have_their_own_settings():
     logits = np.random.default_rng(0).normal(0, 2, (2, 3, VOCABULARY)).astype(np.float32)
     temperature = np.linspace(0.5, 1.5, 6, dtype=np.float32).reshape(2, 3)

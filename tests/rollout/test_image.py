@@ -11,7 +11,9 @@ import pytest
 
 from asg_jax.backbone import FlowTrace, Params, Prompts, Sampler, Spec, State
 from asg_jax.ops.flow import time_grid
-from asg_jax.rollout.image import sample_images, trace_log_probs
+from asg_jax.rollout.image import draw, draw_pictures, sample_images, trace_log_probs
+from tests import toy
+from tests.models.loaded import row_keys
 from tests.rollout.conftest import equations, flows, jit, longer
 
 GRID = (2, 3)
@@ -31,7 +33,7 @@ def prompts(tiny) -> Prompts:
 def conditions(tiny):
     """`conditions(prompts)` with the adapter."""
     compute = jit(tiny.backbone.condition)
-    return lambda prompts: compute(tiny.adapted, prompts, jax.random.key(0))
+    return lambda prompts: compute(tiny.adapted, prompts, row_keys(prompts))
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,7 @@ def test_recorded_log_probs_are_recomputed_ones(tiny, prompts, state):
 
     def total(adapter):
         params = Params(tiny.adapted.base, adapter)
-        context = tiny.backbone.condition(params, prompts, jax.random.key(0))
+        context = tiny.backbone.condition(params, prompts, row_keys(prompts))
         log_probs = trace_log_probs(tiny.backbone, params, context, state.trace, TRAINING)
         return log_probs.sum(), log_probs
 
@@ -180,7 +182,7 @@ def test_only_the_branches_that_guidance_needs_are_computed(tiny, prompts, condi
         tiny.backbone.condition,
         tiny.adapted,
         Prompts(prompts.main, prompts.main, prompts.main),
-        jax.random.key(0),
+        row_keys(prompts),
     )
     assert cost(both, editing) == 3 * plain
 
@@ -219,3 +221,67 @@ def test_steps_that_differ_in_shape_are_unrolled():
     backbone: Any = Unrolled()
     got = jit(partial(sample_images, backbone, Params({}), None), static_argnums=1)(keys, GUIDED)
     np.testing.assert_array_equal(got.inner[0, 0], [2, 1, 1])
+
+
+def drawn(kind: str, sampler: Sampler, batch: int = 3, keys: Any = None):
+    """Two drawings each of some prompts."""
+    keys = jax.random.split(jax.random.key(0), (batch, 2)) if keys is None else keys
+    request = jax.tree.map(lambda x: x[:batch], toy.request(3))
+    params = Params(toy.base(), toy.adapter())
+    return jax.jit(draw, static_argnums=(0, 4))(toy.Toy(kind), params, request, keys, sampler)
+
+
+NOISY = replace(TRAINING, steps=3)
+KINDS = pytest.mark.parametrize(
+    "kind, sampler", [("flow", NOISY), ("bits", Sampler(GRID, guidance=1.0))]
+)
+
+
+@KINDS
+def test_condition_sampling_and_pixels_have_keys_of_their_own(kind, sampler):
+    """A drawing's pixels are made with none of the keys that it was sampled with."""
+    keys = jax.random.split(jax.random.key(0), (3, 2))
+    got = drawn(kind, sampler, keys=keys)
+    steps = [jax.random.fold_in(keys[1, 1], n) for n in range(sampler.steps + 1)]
+    others = [keys[1, 1], *got.keys, *steps]
+    rows = np.array([jax.random.key_data(key) for key in others])
+    assert len(np.unique(rows, axis=0)) == len(rows)
+    for key in others:
+        assert np.abs(got.pixels[1, 1] - jax.random.uniform(key, (*GRID, 3))).max() > 0.01
+    assert len({float(x) for x in got.pixels[..., 0, 0, 0].ravel()}) == 6
+
+
+@KINDS
+def test_a_drawing_is_independent_of_its_place_in_the_batch(kind, sampler):
+    keys = jax.random.split(jax.random.key(0), (3, 2))
+    params, order = Params(toy.base(), toy.adapter()), np.array([2, 0])
+    request = jax.tree.map(lambda x: x[order], toy.request(3))
+    run = jax.jit(draw, static_argnums=(0, 4))
+    got = run(toy.Toy(kind), params, request, keys[order], sampler)
+    want = jax.tree.map(lambda x: x[order], drawn(kind, sampler, keys=keys))
+    assert (got.keys == want.keys).all()
+    for name in ("values", "pixels", "pictures", "latents", "log_probs"):
+        ours, theirs = getattr(got, name), getattr(want, name)
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_drawings_hold_what_an_update_needs():
+    """Latents and log-probs example by example, bits with their log-probs, else neither."""
+    flow, bits = drawn("flow", NOISY), drawn("bits", Sampler(GRID, guidance=1.0))
+    assert flow.latents.shape == (3, 4, 2, toy.L, toy.C) and flow.log_probs.shape == (3, 3, 2)
+    np.testing.assert_array_equal(flow.latents[:, -1], flow.values)
+    assert flow.log_probs[:, :-1].all() and not flow.log_probs[:, -1].any()
+    assert bits.latents is None and bits.log_probs.shape == bits.values.shape
+    assert (bits.log_probs < 0).all() and set(np.unique(bits.values)) == {0, 1}
+    plain = drawn("flow", replace(NOISY, noise_level=0.0))
+    assert plain.latents is None and plain.log_probs is None
+    np.testing.assert_array_equal(plain.pictures, np.uint8(np.asarray(plain.pixels) * 255))
+
+
+def test_pictures_alone_are_the_pixels_of_drawings():
+    keys = jax.random.split(jax.random.key(0), (3, 2))
+    params = Params(toy.base(), toy.adapter())
+    got = draw_pictures(toy.Toy(), params, toy.request(3), keys, NOISY)
+    np.testing.assert_allclose(got, drawn("flow", NOISY).pixels, atol=1e-6)

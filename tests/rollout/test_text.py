@@ -15,8 +15,10 @@ from jax.sharding import PartitionSpec as P
 
 from asg_jax.backbone import Params, host
 from asg_jax.ops.sampling import truncate
+from asg_jax.ops.vocab import TokenStats
 from asg_jax.rollout.text import (
     TextRollout,
+    Texts,
     TextSampler,
     draw,
     join,
@@ -84,16 +86,23 @@ def assert_same(got: TextRollout, want: TextRollout, atol=1e-5, here: Any = ...,
         np.testing.assert_allclose(ours, theirs, atol=atol * (name in STATISTICS), rtol=0)
 
 
+def assert_scored(got: TokenStats, want: TextRollout):
+    """Compares the statistics of a rollout with those of teacher forcing."""
+    scored = (got.log_prob, got.plain_log_prob, got.entropy)
+    for name, ours in zip(STATISTICS, scored, strict=True):
+        np.testing.assert_allclose(ours, getattr(want, name), atol=1e-4)
+
+
 @pytest.fixture(scope="module")
 def teacher(tiny, prompt, texts, rollout):
     """Gradient of the summed log-probs, the rollout scored again, the states that predict it."""
-    ids, mask = texts
+    before = Texts(*texts)
 
     def total(adapter):
         params = Params(tiny.adapted.base, adapter)
-        states = predicting_states(tiny.backbone, params, prompt, ids, mask, rollout)
-        again = score(tiny.backbone, params, prompt, ids, mask, rollout)
-        return again.log_probs.sum(), (again, states)
+        states = predicting_states(tiny.backbone, params, prompt, before, rollout.texts)
+        again = score(tiny.backbone, params, prompt, before, rollout.texts, rollout.temperature)
+        return again.log_prob.sum(), (again, states)
 
     gradient, (again, states) = jit(jax.grad(total, has_aux=True))(tiny.adapted.adapter)
     return gradient, again, states
@@ -101,7 +110,7 @@ def teacher(tiny, prompt, texts, rollout):
 
 def test_recorded_statistics_are_teacher_forced_ones(rollout, teacher):
     gradient, again, _ = teacher
-    assert_same(again, rollout, atol=1e-4)
+    assert_scored(again, rollout)
     assert (rollout.entropies > 0).all() and (rollout.plain_log_probs < 0).all()
     for path, lora in gradient.items():
         for factor in (lora.a, lora.b):
@@ -116,9 +125,11 @@ def test_recorded_statistics_without_adapter(tiny, prompt, texts, keys, rollout)
     plain = sample(tiny.backbone, tiny.frozen, prefix, *texts, keys, sampler)
     lengths = plain.mask.sum(-1)
     assert lengths.min() < lengths.max()
-    assert_same(scored(tiny.backbone, tiny.frozen, prompt, *texts, plain), plain, atol=1e-4)
-    other = scored(tiny.backbone, tiny.frozen, prompt, *texts, rollout)
-    assert np.abs(other.plain_log_probs - rollout.plain_log_probs).max() > 0.1
+    run = partial(scored, tiny.backbone, tiny.frozen, prompt, Texts(*texts))
+    assert_scored(run(plain.texts, plain.temperature), plain)
+    other = run(rollout.texts)  # without a temperature it is 1
+    assert np.abs(other.plain_log_prob - rollout.plain_log_probs).max() > 0.1
+    np.testing.assert_allclose(other.log_prob, other.plain_log_prob, atol=1e-5)
 
 
 def test_every_token_is_drawn_from_its_logits(tiny, keys, rollout, teacher):
@@ -274,17 +285,8 @@ def test_decode_has_no_effects(tiny, prefix, texts, keys):
 def test_join_puts_the_sampled_tokens_after_the_text(text, new):
     ids, answer = np.arange(1, 5, dtype=np.int32), np.arange(11, 14, dtype=np.int32)
     mask, real = np.arange(4) < text, np.arange(3) < new
-    zeros = host(np.zeros((1, 1, 3), np.float32))
-    rollout = TextRollout(
-        ids=host(np.where(real, answer, 0)[None, None]),
-        mask=host(real[None, None]),
-        log_probs=zeros,
-        plain_log_probs=zeros,
-        entropies=zeros,
-        temperature=zeros,
-        steps=zeros,
-    )
-    got = joined(ids[None, None], mask[None, None], rollout)
+    one = lambda ids, mask: Texts(host(ids[None, None]), host(mask[None, None]))
+    got = joined(one(ids, mask), one(np.where(real, answer, 0), real))
     np.testing.assert_array_equal(
         got.ids[0, 0], [*ids[:text], *answer[:new], *[0] * (7 - text - new)]
     )

@@ -7,7 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from asg_jax.signals.difficulty import empty_window, ste_difficulty, token_entropy, window_size
+from asg_jax.signals.difficulty import (
+    Difficulty,
+    empty_window,
+    ste_difficulty,
+    token_entropy,
+    window_size,
+)
 
 few = settings(max_examples=25)
 entropies = arrays(np.float32, (2, 3), elements=st.floats(0.0, 12.0, width=32))
@@ -30,6 +36,7 @@ def test_only_the_first_answer_tokens_count():
 def test_the_window_grows_with_the_step():
     assert window_size(1, 3) == 128
     assert window_size(16, 3) == 384
+    assert not jnp.isfinite(empty_window(4)).any() and empty_window(4).shape == (4,)
 
 
 @few
@@ -73,3 +80,20 @@ def test_until_eight_are_known_a_sigmoid_stands_in():
     cold, window = rank(filled(1, 1, 1, 1, 1, 1), entropy, answered)
     warm, _ = rank(window, entropy, answered)
     np.testing.assert_allclose([*cold, *warm], [0.5, 6 / 8], rtol=1e-6)
+
+
+def test_thresholds_can_be_changed():
+    numbers = Difficulty(ranked=3, silent=0.5)
+    entropy, answered = jnp.array([0.4, 2.0]), jnp.ones(2, bool)
+    ranked, window = ste_difficulty(filled(1, 3), entropy, answered, numbers)
+    np.testing.assert_allclose(ranked, [0, 1 / 3], rtol=1e-6)
+    assert window[-3:].tolist() == [1, 3, 2]
+    cold, _ = ste_difficulty(filled(1), entropy, answered, numbers)
+    np.testing.assert_allclose(cold, [0, 0.5], rtol=1e-6)
+    steep, _ = ste_difficulty(filled(1), jnp.array([3.0]), answered[:1])
+    np.testing.assert_allclose(steep, 1 / (1 + np.exp(-1.5)), rtol=1e-6)
+
+
+def test_at_eight_entropies_the_rank_counts():
+    result, _ = rank(filled(*[1.0] * 7), jnp.array([2.0]), jnp.ones(1, bool))
+    np.testing.assert_allclose(result, 7 / 8)

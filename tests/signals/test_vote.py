@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from asg_jax.signals.vote import (
+    Consistency,
     entropy_target_update,
+    gaussian,
     informativeness,
     is_easy,
     self_consistency_score,
@@ -90,3 +92,39 @@ def test_entropy_target_follows_the_kept_questions_only():
     entropies, kept = jnp.array([1.0, 1.2, jnp.nan]), jnp.array([True, True, False])
     np.testing.assert_allclose(entropy_target_update(0.9, entropies, kept), 0.92, rtol=1e-6)
     np.testing.assert_allclose(entropy_target_update(0.9, entropies, ~kept & False), 0.9)
+    numbers = Consistency(target_decay=0.5, target_range=(0.2, 1.0))
+    np.testing.assert_allclose(entropy_target_update(0.5, entropies, kept, numbers), 0.75)
+    low = jnp.array([0.1, 0.1, 0.1])
+    np.testing.assert_allclose(entropy_target_update(0.5, low, kept, numbers), 0.35)
+
+
+def test_scores_by_hand():
+    """At the peak a vote without a margin teaches all, at a spread's distance exp(-1/2) of half."""
+    entropy, margin = jnp.array([0.675, 1.2, 0.675, 0.675]), jnp.array([0.0, 0.45, 0.9, 1.0])
+    near = np.exp(-0.5)
+    np.testing.assert_allclose(
+        informativeness(entropy, margin), [1, near / 2 + 0.25, 0.5, 0.5], rtol=1e-6
+    )
+    got = self_consistency_score(jnp.array([0.675, 0.675]), jnp.array([0.0, 0.9]), 0.925)
+    np.testing.assert_allclose(got, [0.9 + 0.1 * near, 0.1 * near], rtol=1e-5)
+    numbers = Consistency(1.0, 0.5, 0.5, 0.6, 0.0, 0.1)
+    entropy, margin = jnp.array([1.5]), jnp.array([0.25])
+    taught = informativeness(entropy, margin, numbers)
+    np.testing.assert_allclose(taught, [near / 2 + 0.25], rtol=1e-6)
+    got = self_consistency_score(entropy, margin, 1.4, numbers)
+    np.testing.assert_allclose(got, 0.6 * (2 * taught - 1) + 0.4 * near, rtol=1e-5)
+
+
+def test_a_band_without_width_is_nothing():
+    x = jnp.array([0.5, 1.0])
+    np.testing.assert_array_equal(gaussian(x, 0.5, 0.0), 0)
+    np.testing.assert_allclose(gaussian(x, 0.5, 0.5), [1, np.exp(-0.5)], rtol=1e-6)
+
+
+def test_easy_questions_have_a_large_majority_and_a_wide_margin():
+    found = ballot(jnp.array([0] * 6 + [1]), ALL)._replace(
+        fraction=jnp.array([0.85, 0.84, 0.9, 0.95]), margin=jnp.array([0.91, 1.0, 0.9, 0.95])
+    )
+    assert is_easy(found).tolist() == [True, False, False, True]
+    numbers = Consistency(easy_fraction=0.9, easy_margin=0.8)
+    assert is_easy(found, numbers).tolist() == [False, False, True, True]

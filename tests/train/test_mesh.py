@@ -15,7 +15,7 @@ from asg_jax.models.registry import open_model
 from asg_jax.models.sharding import shardings
 from asg_jax.ops.bits import bit_log_probs
 from asg_jax.rollout.image import sample_images, trace_log_probs
-from asg_jax.rollout.text import TextSampler, sample_text, score
+from asg_jax.rollout.text import Texts, TextSampler, sample_text, score
 from asg_jax.train.mesh import make_mesh, parallelize
 from tests import goldens
 from tests.models.vargpt.golden import make_folder
@@ -75,9 +75,10 @@ def text_step(backbone, stop_ids, params, batch):
     ids, mask = batch["ids"], batch["mask"]
     prefix = backbone.prefill(params, prompt)
     rollout = sample_text(backbone, params, prefix, ids, mask, batch["keys"], sampler)
-    scored = score(backbone, params, prompt, ids, mask, rollout)
-    reward = scored.log_probs.sum(-1) / rollout.mask.sum(-1)
-    return {"rollout": rollout, "reward": reward, "entropy": scored.entropies}
+    before = Texts(ids, mask)
+    scored = score(backbone, params, prompt, before, rollout.texts, rollout.temperature)
+    reward = scored.log_prob.sum(-1) / rollout.mask.sum(-1)
+    return {"rollout": rollout, "reward": reward, "entropy": scored.entropy}
 
 
 def image_step(backbone, params, batch):

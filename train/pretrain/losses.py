@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key
 from asg_jax.backbone import Backbone, Bits, Draw, Flow, Params, PyTree, encode
 from asg_jax.ops.bits import bit_log_probs
 from asg_jax.ops.vocab import token_stats
+from asg_jax.rollout.image import CONDITION
 from asg_jax.train.pretrain.lessons import DrawLesson, TextLesson
 
 
@@ -36,11 +37,9 @@ def drawing_loss(
 
     Bits enter the network with random flips that later scales correct, others in every draw.
     """
-    prompts, keys = (
-        encode(backbone, params, lesson.request),
-        jax.random.split(key, len(lesson.pixels)),
-    )
-    condition = backbone.condition(params, prompts, keys)
+    of_condition = jax.random.split(jax.random.fold_in(key, CONDITION), len(lesson.pixels))
+    prompts = encode(backbone, params, lesson.request)
+    condition = backbone.condition(params, prompts, of_condition)
     if backbone.spec.kind == "bits":
         return _bits_loss(backbone, params, condition, lesson, key, draws)
     target = backbone.encode_target(params, lesson.pixels, None)

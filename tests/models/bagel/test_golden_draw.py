@@ -15,6 +15,7 @@ from asg_jax.models.layers.context import prefix_block, visible
 from asg_jax.ops.flow import guide, time_grid
 from tests import goldens
 from tests.models.bagel.test_golden_pictures import truncated
+from tests.models.loaded import row_keys
 
 # The official file holds a speed-up that is not part of the model.
 OPTIONAL = "sample.taylorseer_optional"
@@ -100,7 +101,7 @@ def test_t2i(bagel):
     assert bagel.processor.turn(facts["prompt"]) == facts["prompt_ids"]
     prompts = bagel.processor.prompt([[facts["prompt"]]], "draw").prompts
     assert prompts.no_text is None and prompts.no_image is None
-    condition = bagel.jit("condition")(prompts, jax.random.key(0))
+    condition = bagel.jit("condition")(prompts, row_keys(prompts))
     length = facts["context_kv_len"]
     assert int(condition.main.mask.sum()) == length
     assert int(condition.main.position[0]) == facts["context_rope"]
@@ -178,7 +179,7 @@ def test_edit(bagel):
     prompts = jax.jit(lambda params, request: encode(backbone, params, request))(
         bagel.params, request
     )
-    condition = bagel.jit("condition")(prompts, jax.random.key(0))
+    condition = bagel.jit("condition")(prompts, row_keys(prompts))
     check_contexts(condition.branches, facts)
     vae_chw = (request.sources[0] * 2 - 1).transpose(2, 0, 1)
     target = backbone.encode_target(bagel.params, jnp.asarray(request.sources), None)
@@ -271,7 +272,7 @@ def test_latents_route_to_the_generation_expert(bagel):
     broken = {**layers, "gen": jax.tree.map(lambda leaf: leaf * jnp.nan, layers["gen"])}
     params = Params({**base, "language": {**base["language"], "layers": broken}})
     text = bagel.processor.prompt([["a red kite"]], "draw")
-    condition = jax.jit(bagel.backbone.condition)(params, text.prompts, jax.random.key(0))
+    condition = jax.jit(bagel.backbone.condition)(params, text.prompts, row_keys(text.prompts))
     assert jnp.isfinite(condition.main.keys).all()
     x = jnp.ones((1, 1, 4, bagel.backbone.spec.token_channels))
     v = bagel.backbone.velocity(params, condition, x, jnp.ones((1, 1)), (2, 2))

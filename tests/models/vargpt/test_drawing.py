@@ -17,6 +17,7 @@ from asg_jax.models.vargpt.adapters import ROLES
 from asg_jax.models.vargpt.backbone import entering
 from asg_jax.models.vargpt.processor import VargptProcessor, specials
 from asg_jax.rollout.image import draw_pictures, sample_images
+from tests.models.loaded import row_keys
 from tests.models.vargpt.golden import facts, grid
 
 TEXTS = [["a red kite"], ["two small blue squares on a table"], []]  # the last one is absent
@@ -47,7 +48,7 @@ def condition(vargpt, processor):
 
 def conditioned(vargpt, processor, turns):
     prompts = processor.prompt(turns, "draw").prompts
-    return vargpt.jit("condition")(prompts, jax.random.key(0))
+    return vargpt.jit("condition")(prompts, row_keys(prompts))
 
 
 def keys(batch, samples):
@@ -102,7 +103,7 @@ def test_an_adapter_changes_the_log_probs_and_learns(vargpt, condition, processo
 
     def total(adapter):
         params = Params(vargpt.params.base, adapter)
-        made = vargpt.backbone.condition(params, prompts, jax.random.key(0))
+        made = vargpt.backbone.condition(params, prompts, row_keys(prompts))
         return score(vargpt, params, made, bits).mean()
 
     before, gradient = jax.jit(jax.value_and_grad(total))(adapter)
@@ -208,7 +209,7 @@ def test_pictures_in_a_prompt_change_what_is_drawn(vargpt, processor, shape):
     request = processor.prompt([[view, "make it round"] for view in views], "draw")
     assert request.sources is None and len(request.images) == 1
     prompts = jax.jit(partial(encode, vargpt.backbone))(vargpt.params, request)
-    made = vargpt.jit("condition")(Prompts(prompts.main), jax.random.key(0))
+    made = vargpt.jit("condition")(Prompts(prompts.main), row_keys(prompts))
     bits = jnp.zeros((2, 1, *shape), jnp.int32)
     logits = vargpt.backbone.terms(vargpt.params, made, Target(bits, grid("sq")), None).logits
     assert jnp.abs(logits[0] - logits[1]).max() > 1e-3

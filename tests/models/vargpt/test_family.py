@@ -12,6 +12,7 @@ from asg_jax.models.checkpoint import paths
 from asg_jax.models.registry import FAMILIES, family, small_family
 from asg_jax.models.vargpt.family import FAMILY, SMALL
 from asg_jax.train.data.grammar import vocabulary
+from tests.models.loaded import row_keys
 
 TINY = SMALL["vargpt-tiny"]
 
@@ -58,7 +59,7 @@ def test_the_tiny_model_draws_and_sees_scenes(tiny):
     rows = jax.eval_shape(backbone.encode_image, params, view)
     assert rows.shape == (2, 4, 128)
     request = processor.prompt([["a red circle"], []], "draw")
-    made = jax.eval_shape(backbone.condition, params, request.prompts, jax.random.key(0))
+    made = jax.eval_shape(backbone.condition, params, request.prompts, row_keys(request.prompts))
     sampler, keys = Sampler((4, 4), guidance=2.0), jax.random.split(jax.random.key(0), (2, 3))
     state = jax.eval_shape(lambda c: backbone.start(params, c, keys, sampler), made)
     assert state.trace.bits.shape == (2, 3, 37, 8)
@@ -102,12 +103,8 @@ def test_the_full_size_runs_its_protocol_in_shapes():
     """Square pictures of 512 pixels, ten scales, without allocating anything."""
     backbone, processor = FAMILY.random(FAMILY.sizes["vargpt-7b"], "bfloat16")
     params = Params(backbone.abstract_base())
-    made = jax.eval_shape(
-        backbone.condition,
-        params,
-        processor.prompt([["a kite"]], "draw").prompts,
-        jax.random.key(0),
-    )
+    prompts = processor.prompt([["a kite"]], "draw").prompts
+    made = jax.eval_shape(backbone.condition, params, prompts, row_keys(prompts))
     sampler, keys = Sampler((32, 32), guidance=3.0), jax.random.split(jax.random.key(0), (1, 2))
     state = jax.eval_shape(lambda c: backbone.start(params, c, keys, sampler), made)
     assert state.inner.language[0].shape == (28, 2, 2, 2521, 4, 128)

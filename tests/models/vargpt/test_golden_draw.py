@@ -22,6 +22,7 @@ from asg_jax.models.vargpt.training import (
     training_forward,
 )
 from tests import goldens
+from tests.models.loaded import row_keys
 from tests.models.vargpt.golden import facts, grid
 
 CONTEXT = "vargpt/07_generation_ctx.safetensors"
@@ -40,7 +41,7 @@ RUNS = {
 
 def condition_of(vargpt, ids):
     prompts = Prompts(vargpt.prompt(ids))
-    return vargpt.jit("condition")(prompts, jax.random.key(0))
+    return vargpt.jit("condition")(prompts, row_keys(prompts))
 
 
 def samplers(golden, run, size, scales):
@@ -134,7 +135,7 @@ def test_runs(vargpt, file):
 def total_log_prob(vargpt, params, ids, bits):
     """Log-prob of every bit after a prompt that ends in the start token, and the logits."""
     prompts = Prompts(vargpt.prompt(ids))
-    condition = vargpt.backbone.condition(params, prompts, jax.random.key(0))
+    condition = vargpt.backbone.condition(params, prompts, row_keys(prompts))
     target = Target(bits[:, None], grid("sq"))
     terms = vargpt.backbone.terms(params, condition, target, None)
     log_probs = jax.nn.log_softmax(terms.logits)

@@ -1,0 +1,136 @@
+"""A backbone of a few numbers, whose random parts all use their keys.
+
+It implements `asg_jax.backbone.Backbone` with one line for each concept, so that what is built on
+it can be computed by hand. Its adapter covers `text` and `picture`.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from asg_jax.backbone import (
+    Bits,
+    BitsTrace,
+    Flow,
+    LoRA,
+    Params,
+    Prompt,
+    Prompts,
+    Request,
+    Spec,
+    State,
+    Target,
+)
+from asg_jax.ops.bits import bit_log_probs
+from asg_jax.ops.flow import flow_step, start_noise, start_trace, step_times
+
+V, D, C, L = 7, 4, 2, 6  # vocabulary, width, channels, tokens of a picture
+GRID = (2, 3)
+
+
+@dataclass(frozen=True)
+class Toy:
+    """Texts: the state of a row is a map of the token before. Pictures: a map of x, or of 1."""
+
+    kind: str = "flow"
+
+    @property
+    def spec(self) -> Any:
+        return Spec(self.kind, 1, False, 1, C, GRID, 1, V)
+
+    def kernel(self, params: Params, name: str):
+        lora = (params.adapter or {}).get(name)
+        kernel = params.base[name]["kernel"]
+        return kernel if lora is None else kernel + lora.scale * lora.a @ lora.b
+
+    def hidden(self, params, prompt, ids, mask):
+        last = jnp.broadcast_to(prompt.ids[:, None, -1:], (*ids.shape[:2], 1))
+        before = jnp.concatenate([last, ids], axis=-1)[..., : ids.shape[-1]]
+        return params.base["table"][before] @ self.kernel(params, "text")
+
+    def unembedding(self, params):
+        return params.base["table"]
+
+    def condition(self, params, prompts, keys):
+        mean = params.base["table"][prompts.main.ids].mean(1)[:, :C]
+        return mean + jax.vmap(lambda key: jax.random.normal(key, (C,)))(keys)
+
+    def velocity(self, params, condition, x, t, grid):
+        moved = x @ self.kernel(params, "picture")
+        return moved + condition[:, None, None] * t[..., None, None]
+
+    def logits(self, params, condition, shape):
+        rows = condition @ self.kernel(params, "picture")
+        rows = jnp.stack([rows, -rows], axis=-1)[:, None, None]
+        return jnp.broadcast_to(rows, (*shape, 2))
+
+    def terms(self, params, condition, target, draw):
+        if self.kind == "bits":
+            logits = self.logits(params, condition, target.values.shape)
+            return Bits(logits, target.values)
+        t = draw.t[..., None, None]
+        noisy = (1 - t) * target.values + t * draw.noise
+        moved = self.velocity(params, condition, noisy, draw.t, target.grid)
+        return Flow(moved, draw.noise - target.values)
+
+    def start(self, params, condition, keys, sampler):
+        if self.kind == "bits":
+            zeros = jnp.zeros((*keys.shape, L, C), jnp.int32)
+            return State(None, keys, BitsTrace(zeros, zeros.astype(jnp.float32)))
+        x = start_noise(keys, L, C)
+        return State(x, keys, start_trace(x, sampler))
+
+    def step(self, params, condition, state, i, sampler):
+        if self.kind == "bits":
+            logits = self.logits(params, condition, (*state.keys.shape, L, C))
+            draw = lambda key, x: jax.random.categorical(jax.random.fold_in(key, i), x)
+            bits = jax.vmap(jax.vmap(draw))(state.keys, logits)
+            return replace(state, trace=BitsTrace(bits, bit_log_probs(logits, bits)))
+        times = jnp.full(state.keys.shape, step_times(sampler, i).t)
+        velocity = self.velocity(params, condition, state.inner, times, sampler.grid)
+        x, trace = flow_step(state.inner, velocity, state, i, sampler)
+        return State(x, state.keys, trace)
+
+    def preview(self, params, condition, state, sampler):
+        values = state.trace.bits if self.kind == "bits" else state.inner
+        return Target(values, sampler.grid)
+
+    def pixels(self, params, condition, target, keys):
+        draw = lambda key: jax.random.uniform(key, (*GRID, 3))
+        return jax.vmap(jax.vmap(draw))(keys)
+
+    def encode_image(self, params, image): ...
+    def encode_target(self, params, pixels, key): ...
+    def encode_latents(self, params, target): ...
+    def prefill(self, params, prompt): ...
+    def extend(self, params, ids, mask, prefix, room): ...
+    def decode(self, params, token, cache): ...
+    def states(self, params, prompt): ...
+
+
+def base(seed: int = 0) -> dict:
+    """Parameters that are frozen."""
+    normal = lambda n, *shape: 0.5 * jax.random.normal(jax.random.key(seed + n), shape)
+    kernels = {"text": normal(1, D, D), "picture": normal(2, C, C)}
+    return {"table": normal(0, V, D)} | {n: {"kernel": kernel} for n, kernel in kernels.items()}
+
+
+def adapter(seed: int = 0, size: float = 0.4) -> dict[str, LoRA]:
+    """Factors that change something."""
+    rng = np.random.default_rng(seed)
+    normal = lambda *shape: jnp.asarray(rng.normal(0, size, shape), jnp.float32)
+    return {
+        name: LoRA(normal(width, 1), normal(1, width), 2.0)
+        for name, width in (("text", D), ("picture", C))
+    }
+
+
+def request(batch: int, length: int = 3, seed: int = 0) -> Request:
+    """Prompts of a few tokens."""
+    ids = jnp.asarray(np.random.default_rng(seed).integers(0, V, (batch, length)))
+    rows = jnp.broadcast_to(jnp.arange(length), ids.shape)
+    main = Prompt(ids, jnp.full(ids.shape, -1), rows[..., None], rows, jnp.ones(ids.shape, bool))
+    return Request(Prompts(main))
