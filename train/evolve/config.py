@@ -163,9 +163,8 @@ def read(values: Mapping[str, Any]) -> RunConfig:
     Raises:
       UserError: a name or a value is wrong.
     """
-    given = values.get("method")
-    named = given.get("name") if isinstance(given, Mapping) else given
-    method = build(preset(named).settings, given, "config.method")
+    given = values.get("method", {})
+    method = build(preset(given.get("name")).settings, given, "config.method")
     config = build(RunConfig, {**values, "method": method})
     check(config, "config")
     return config

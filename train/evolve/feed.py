@@ -8,7 +8,7 @@ from concurrent.futures import Future, wait
 from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grain
 import jax
@@ -139,7 +139,7 @@ class Feed:
 
     def _example(self, place: int) -> Example:
         """The picture of a place, or the next one of the source that can be read."""
-        number, count = int(self._order[place]), len(self._source)
+        number, count = cast(int, self._order[place]), len(self._source)
         for offset in range(count):
             example = self._source[(number + offset) % count]
             if example is not None:

@@ -22,6 +22,10 @@ def feed(folder, source=None, config=SQUARE, share=None):
     return Feed(source or Noise(), replay, config, FakeMethod(), share or Share())
 
 
+def pixels(examples):
+    return examples.request["pixels"]
+
+
 def take(feed, step):
     feed.load(step)
     feed.complete(step)
@@ -53,12 +57,12 @@ def test_processes_take_their_rows_of_the_same_batch(alone, tmp_path, parts):
     for own in parts:
         examples = take(feed(tmp_path, Noise(10), share=Share(own, count)), step)
         assert examples.ids == tuple(want.ids[row] for row in examples.rows)
-        rows = want.request["pixels"][list(examples.rows)]
-        np.testing.assert_array_equal(examples.request["pixels"], rows)
+        rows = pixels(want)[list(examples.rows)]
+        np.testing.assert_array_equal(pixels(examples), rows)
 
 
 def test_pictures_are_brought_to_one_size(alone, tmp_path):
-    assert {examples.request["pixels"].shape[1:] for examples in alone} == {(8, 8, 3)}
+    assert {pixels(examples).shape[1:] for examples in alone} == {(8, 8, 3)}
     stripes = np.zeros((10, 40, 3), np.uint8)
     stripes[:, 15:25] = 255  # the middle stays
     assert np.asarray(square(Image.fromarray(stripes), 20)).mean() > 240

@@ -182,10 +182,9 @@ class AskingAtTheEnd(FakeMethod):
     [(FakeMethod, Asking, [None, 12]), (AskingAtTheEnd, FakeJudge, [None])],
 )
 def test_a_request_after_the_last_step_is_not_lost(tmp_path, monkeypatch, method, judge, judged):
-    parts = make_parts(method(), judge())
-    assert end(tmp_path, monkeypatch, parts) == 128 + signal.SIGINT
-    assert status(tmp_path) == "stopped" and parts.judge.steps == judged
-    again = make_parts(FakeMethod(), FakeJudge())
-    assert end(tmp_path, monkeypatch, again) == 0
-    assert again.method.seen == [] and again.judge.steps == [12][len(judged) - 1 :]
+    first, second, later = judge(), FakeJudge(), FakeMethod()
+    assert end(tmp_path, monkeypatch, make_parts(method(), first)) == 128 + signal.SIGINT
+    assert status(tmp_path) == "stopped" and first.steps == judged
+    assert end(tmp_path, monkeypatch, make_parts(later, second)) == 0
+    assert later.seen == [] and second.steps == [12][len(judged) - 1 :]
     assert status(tmp_path) == "finished"
