@@ -54,8 +54,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) > SEED.most:
-        raise UserError(f"--seeds has '{text}'; seeds are numbers from 0 to {SEED.most}.")
+    fault = SEED.fault(int(text)) if text.lstrip("-").isdecimal() else "a number"
+    if fault:
+        raise UserError(f"--seeds has '{text}'; a seed must be {fault}.")
     return int(text)
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future, wait
 from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grain
 import jax
@@ -104,7 +104,7 @@ class Feed:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps: replayed pictures, and what the stream is made of."""
-        return {"replay": self.replay.state(), "source": self._described()}
+        return {"replay": self.replay.state(), "source": self._source.fingerprint}
 
     def check(self, state: Mapping[str, Any]) -> None:
         """Makes sure that the pictures are those of a checkpoint.
@@ -112,21 +112,16 @@ class Feed:
         Raises:
           UserError: they are others.
         """
-        before, now = state["source"], self._described()
+        before, now = state["source"], self._source.fingerprint
         if before != now:
-            told = lambda found: f"{found['pictures']} pictures {found['fingerprint']}".strip()
             raise UserError(
-                f"{self._name} held {told(before)} when this run was saved and holds {told(now)}"
-                " now; bring them back, or name another --workdir to start anew."
+                f"{self._name} held {before} when this run was saved and holds {now} now; bring"
+                " them back, or name another --workdir to start anew."
             )
 
     @property
     def _name(self) -> str:
         return self._config.data.folder or "the set of scenes"
-
-    def _described(self) -> dict[str, Any]:
-        fingerprint = getattr(self._source, "fingerprint", str)
-        return {"pictures": len(self._source), "fingerprint": fingerprint()}
 
     def _batch(self, phase: Phase) -> int:
         return getattr(self._config.batch, phase.batch)
@@ -139,7 +134,7 @@ class Feed:
 
     def _example(self, place: int) -> Example:
         """The picture of a place, or the next one of the source that can be read."""
-        number, count = int(self._order[place]), len(self._source)
+        number, count = cast(int, self._order[place]), len(self._source)
         for offset in range(count):
             example = self._source[(number + offset) % count]
             if example is not None:

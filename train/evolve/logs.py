@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tensorboardX import SummaryWriter
+from tensorboardX.record_writer import GCS_ENABLED
 from tqdm import tqdm
 
 from asg_jax.engine.method import Report
@@ -41,10 +42,11 @@ class Logs:
             return
         kept = [line for line in read_metrics(self._folder) if line["step"] <= step]
         self._rewrite("".join(json.dumps(line) + "\n" for line in kept))
-        try:
-            self._writer = SummaryWriter(str(self._folder / BOARD), purge_step=step + 1)
-        except (ImportError, OSError) as error:
-            say(f"no TensorBoard in {self._folder}: {error}")
+        board = self._folder / BOARD
+        if is_local(board) or GCS_ENABLED and str(board).startswith("gs://"):
+            self._writer = SummaryWriter(str(board), purge_step=step + 1)
+        else:
+            say(f"no TensorBoard in {board}: that takes google-cloud-storage and a gs:// folder")
         if sys.stderr.isatty():
             self._bar = tqdm(total=self._steps, initial=step, unit="step", desc="evolve")
         self.status("training", step=step)

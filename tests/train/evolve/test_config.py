@@ -65,8 +65,7 @@ def test_a_wrong_setting_is_named(fake_methods, change, message):
 def test_the_settings_of_a_method_go_there_and_back(fake_methods):
     config = as_config(CONFIG)
     assert read(config.to_dict()) == read(plain(CONFIG)) == CONFIG
-    config.method.weights.ste = 0.0
-    config.batch.micro = 2
+    config.update({"method": {"weights": {"ste": 0.0}}, "batch": {"micro": 2}})
     changed = read(config.to_dict())
     assert changed.method.weights == {"vote": 1.0, "ste": 0.0} and changed.batch.micro == 2
 

@@ -3,6 +3,7 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -96,10 +97,10 @@ def test_a_damaged_run_is_named(official, tmp_path) -> None:
 def test_every_role_is_exported_with_what_it_is_evaluated_with(official, learned, tmp_path) -> None:
     zero = jax.tree.map(np.zeros_like, learned)
     roles = {
-        name: RoleState(adapter, zero[name] if name == "solver" else None, (), np.float32(0))
+        name: RoleState(adapter, zero[name] if name == "solver" else None, (), jnp.float32(0))
         for name, adapter in learned.items()
     }
-    state = TrainState(np.int32(0), np.int32(1), roles, np.int32(0), {})
+    state = TrainState(jnp.int32(0), jnp.int32(1), roles, jnp.int32(0), {})
     export(open_model(official), official, state, tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model": official}))
     found = {name: params.adapter for name, params in open_roles(str(tmp_path))[1].items()}

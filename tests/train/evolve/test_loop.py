@@ -3,16 +3,20 @@
 import json
 import os
 import signal
+import time
 from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 
+from asg_jax.errors import UserError
 from asg_jax.train.evolve.config import Replay
 from asg_jax.train.evolve.interruption import Interrupted, Interruption
 from asg_jax.train.evolve.logs import read_metrics
-from tests.train.evolve.fake import CONFIG, FakeMethod, run
+from asg_jax.train.evolve.placement import MeshPlacement
+from asg_jax.train.mesh import make_mesh
+from tests.train.evolve.fake import CONFIG, RULES, FakeMethod, Noise, run
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +77,67 @@ def test_a_request_to_stop_is_answered_after_the_step(whole, tmp_path):
     again, _ = run(tmp_path, method)
     assert len(method.seen) == CONFIG.steps - 6
     assert_equal(again, whole[1])
+
+
+def test_a_request_is_answered_while_the_run_waits_for_pictures(whole, tmp_path):
+    class Stuck(Noise):
+        def __getitem__(self, index):
+            if stuck:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(60)
+            return super().__getitem__(index)
+
+    class Counting(FakeMethod):
+        def step(self, state, examples):
+            stuck.extend([True] * (int(state.step) == 2))
+            return super().step(state, examples)
+
+    stuck, interruption, start = [], Interruption(), time.monotonic()
+    with interruption.listening(), pytest.raises(Interrupted):
+        run(tmp_path, Counting(), interruption=interruption, source=Stuck())
+    assert time.monotonic() - start < 30
+    again, _ = run(tmp_path, FakeMethod())
+    assert_equal(again, whole[1])
+
+
+def test_pictures_that_are_gone_stop_the_run_with_its_state_saved(whole, tmp_path):
+    class Removing(FakeMethod):
+        def step(self, state, examples):
+            source.gone = int(state.step) >= 5
+            return super().step(state, examples)
+
+    source = Noise()
+    with pytest.raises(UserError, match="none of 40 pictures can be read any more"):
+        run(tmp_path, Removing(), source=source)
+    method = FakeMethod()
+    again, _ = run(tmp_path, method)
+    assert method.told[0] in (7, 8)
+    assert_equal(again, whole[1])
+
+
+def test_an_error_beside_the_step_surfaces(tmp_path):
+    class Failing(FakeMethod):
+        def prepare(self, pictures):
+            if self.told:
+                raise ZeroDivisionError("of no picture")
+            return super().prepare(pictures)
+
+    with pytest.raises(ZeroDivisionError, match="of no picture"):
+        run(tmp_path, Failing())
+
+
+@pytest.mark.parametrize("rollouts", ["mesh", "pmap"])
+@pytest.mark.parametrize(("fsdp", "tensor"), [(1, 4), (2, 2), (2, 4)])
+def test_the_numbers_do_not_depend_on_the_mesh(whole, tmp_path, rollouts, fsdp, tensor):
+    placement = MeshPlacement(make_mesh(fsdp, tensor), rollouts, RULES)
+    if placement.shares > 2:
+        placement = MeshPlacement(make_mesh(fsdp, tensor, jax.devices()[:4]), rollouts, RULES)
+    state, history = run(tmp_path, FakeMethod(placement), replace(CONFIG, steps=8))
+    assert history.recompilations == 0
+    want = [line["reward/solver"] for line in told(whole[0])[:8]]
+    np.testing.assert_allclose([line["reward/solver"] for line in told(tmp_path)], want, rtol=1e-5)
+    cut = state.roles["solver"].optimizer["mu"]["layers.q"].a
+    assert cut.is_fully_replicated == (fsdp == 1)
 
 
 def test_a_finished_run_takes_no_step(whole, tmp_path):

@@ -99,7 +99,7 @@ def test_a_killed_run_resumes_to_the_same_bits(whole, tmp_path):
         (1, {}),
         (1, {"fsdp": 2}),
         (1, {"tensor": 2}),  # the processes share all rows
-        (2, {"fsdp": 2, "rollouts": "pmap"}),
+        (2, {"fsdp": 2, "tensor": 2, "rollouts": "pmap"}),
         (2, {"tensor": 2}),
         (2, {"tensor": 4}),
     ],

@@ -1,11 +1,14 @@
 """A whole run with a judge of its own: what is judged once, and what the summary tells."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 
 import pytest
 from PIL import Image
 
+from asg_jax.errors import UserError
 from asg_jax.train.evaluate.scores import Scores
 from asg_jax.train.evolve import run as runs
 from asg_jax.train.evolve.config import Watch
@@ -110,3 +113,78 @@ def test_without_a_judge_there_are_no_scores(tmp_path):
     assert "understanding" not in found and found["steps"] == 12
     assert not (tmp_path / "before.json").exists()
     assert list(lines(found))
+
+
+def end(folder, monkeypatch, parts=None, config=CONFIG):
+    """What the command does with a folder."""
+    monkeypatch.setattr(runs, "assemble", lambda config: parts or make_parts(FakeMethod()))
+    return runs.finish(config, folder)
+
+
+def status(folder):
+    return json.loads((folder / "status.json").read_text())["state"]
+
+
+def test_a_refused_start_leaves_nothing_behind(tmp_path, monkeypatch):
+    def refuse(config):
+        raise UserError("there is no folder pisc")
+
+    monkeypatch.setattr(runs, "assemble", refuse)
+    with pytest.raises(UserError, match="pisc"):
+        runs.finish(CONFIG, tmp_path / "w")
+    assert not (tmp_path / "w").exists()
+    assert end(tmp_path / "w", monkeypatch) == 0
+    assert status(tmp_path / "w") == "finished"
+
+
+def test_a_folder_in_use_is_refused_before_anything_is_loaded(tmp_path, monkeypatch):
+    with runs.claimed(tmp_path, CONFIG):
+        with pytest.raises(UserError, match=f"another process .{os.getpid()} on .* works in"):
+            end(tmp_path, monkeypatch, parts="not needed")
+
+
+@pytest.mark.parametrize("left", ["evaluating", None])
+def test_the_status_of_a_finished_run_is_put_right(tmp_path, monkeypatch, left):
+    assert end(tmp_path, monkeypatch) == 0
+    (tmp_path / "status.json").unlink()
+    if left:
+        (tmp_path / "status.json").write_text(json.dumps({"state": left}))
+    assert end(tmp_path, monkeypatch, parts="not needed") == 0
+    assert status(tmp_path) == "finished"
+
+
+def test_unfinished_files_of_a_killed_process_go(tmp_path, monkeypatch):
+    (tmp_path / ".status.json.tmp").write_text("{")
+    end(tmp_path, monkeypatch)
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+class Asking(FakeJudge):
+    """Somebody asks to stop while the evolved model is judged."""
+
+    def __call__(self, state, settings, headroom=True):
+        if state is not None and len(self.steps) < 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().__call__(state, settings, headroom)
+
+
+class AskingAtTheEnd(FakeMethod):
+    """Somebody asks to stop in the last step."""
+
+    def step(self, state, examples):
+        if int(state.step) == CONFIG.steps - 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().step(state, examples)
+
+
+@pytest.mark.parametrize(
+    ("method", "judge", "judged"),
+    [(FakeMethod, Asking, [None, 12]), (AskingAtTheEnd, FakeJudge, [None])],
+)
+def test_a_request_after_the_last_step_is_not_lost(tmp_path, monkeypatch, method, judge, judged):
+    first, second, later = judge(), FakeJudge(), FakeMethod()
+    assert end(tmp_path, monkeypatch, make_parts(method(), first)) == 128 + signal.SIGINT
+    assert status(tmp_path) == "stopped" and first.steps == judged
+    assert end(tmp_path, monkeypatch, make_parts(later, second)) == 0
+    assert later.seen == [] and second.steps == [12][len(judged) - 1 :]
+    assert status(tmp_path) == "finished"

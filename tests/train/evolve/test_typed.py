@@ -66,7 +66,7 @@ def test_a_config_goes_there_and_back():
     config = as_config(settings)
     assert build(Outer, config.to_dict()) == settings
     config.window = 9  # it was None
-    config.weights.vote = 0.5
+    config.weights = {"vote": 0.5}
     assert build(Outer, config.to_dict()) == replace(settings, window=9, weights={"vote": 0.5})
     with pytest.raises(TypeError):
         config.window = "nine"
