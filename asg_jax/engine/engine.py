@@ -8,19 +8,30 @@ from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 from PIL.Image import Image as Picture
 
 from asg_jax.adapters import LoRASpec, init_roles
-from asg_jax.backbone import Params, PyTree, Request, Sampler
+from asg_jax.backbone import Params, PyTree, Request, Sampler, host
 from asg_jax.engine import programs
 from asg_jax.engine.method import Examples
 from asg_jax.engine.model import UnifiedModel
 from asg_jax.engine.placement import Placement, Program
-from asg_jax.engine.programs import Comparison, Inquiry, Lengths, Likeness, Order, Replies, Talk
+from asg_jax.engine.programs import (
+    Comparison,
+    Explanation,
+    Inquiry,
+    Lengths,
+    Likeness,
+    Order,
+    Replies,
+    Talk,
+    Viewing,
+)
 from asg_jax.engine.roles import Metrics, Optimizer, Role, adapted, start
-from asg_jax.engine.state import RoleState, TrainState
+from asg_jax.engine.state import TrainState
 from asg_jax.engine.texts import Scribe
 from asg_jax.objectives.texts import Said
 from asg_jax.ops.slices import cut, uncut
@@ -91,12 +102,20 @@ class Engine:
         """What every role adapts; see `asg_jax.engine.roles.adapted`."""
         return {name: adapted(name, role, self.model.modules) for name, role in settings.items()}
 
-    def roles(
-        self, key: Key[Array, ""], optimizer: Optimizer, settings: Mapping[str, Role]
-    ) -> dict[str, RoleState]:
-        """The roles before the first step, each with an adapter that changes nothing yet."""
-        adapters = init_roles(key, self.model.base, self.modules(settings))
-        return {name: start(optimizer, role, adapters[name]) for name, role in settings.items()}
+    def start(
+        self, seed: int, optimizer: Optimizer, settings: Mapping[str, Role], memory: PyTree = ()
+    ) -> TrainState:
+        """The state before the first step: every role has an adapter that changes nothing yet.
+
+        Args:
+          seed: of the run.
+          optimizer: what the roles' updates share.
+          settings: how every role learns.
+          memory: of the method.
+        """
+        adapters = init_roles(jax.random.key(seed), self.model.base, self.modules(settings))
+        roles = {name: start(optimizer, role, adapters[name]) for name, role in settings.items()}
+        return TrainState(jnp.asarray(seed, jnp.uint32), jnp.int32(0), roles, jnp.int32(0), memory)
 
     def params(self, state: TrainState, role: str | None) -> Params:
         """The model as a role; None is the frozen model."""
@@ -148,6 +167,28 @@ class Engine:
         program = self._run(programs.continue_texts, tokens, self.model.processor.stop_ids)
         return Said(talk.request, talk.texts, program(params, talk))
 
+    def order(self, captions: Sequence[str], examples: Examples, purpose: int) -> Order:
+        """Captions to be drawn, one for each example; on devices."""
+        stream = host(examples.stream(purpose))
+        return self.placement.put(Order(self.scribe.order(captions), stream))
+
+    def viewing(
+        self, pixels: Float[Array, "B L H W 3"], grid: tuple[int, int], count: int
+    ) -> Viewing:
+        """Drawings as pictures that one can be asked about.
+
+        Args:
+          pixels: in [0, 1], on devices.
+          grid: their (height, width) in image tokens.
+          count: prompts of this process.
+
+        Raises:
+          UserError: the vision tower would resize such pictures.
+        """
+        side = self.model.backbone.spec.token_pixels
+        frame = self.scribe.frame(grid[0] * side, grid[1] * side, count)
+        return Viewing(pixels, self.placement.put(frame))
+
     def draw(self, params: Params, sampler: Sampler, images: int, order: Order) -> Drawings:
         """A group of images for each caption; on devices, as all that follows."""
         return self._run(programs.draw, sampler, images, rows=order)(params, order)
@@ -167,6 +208,10 @@ class Engine:
             programs.compare, self.model.processor, pictures, likelihood, rows=batch
         )
         return program(params, batch)
+
+    def explain(self, params: Params, batch: Explanation) -> Float[Array, "B L"]:
+        """Log-likelihood of each prompt as its drawings' caption, in nats per token."""
+        return self._run(programs.explain, self.model.processor, rows=batch)(params, batch)
 
     def slices(self, batch: PyTree) -> int:
         """Into how many parts a batch is cut so that no device takes more than `micro` examples."""
@@ -192,7 +237,11 @@ class Engine:
         slices = self.slices(batch.stream)
         name = (learn, slices)
         if name not in self._compiled:
-            update = lambda base, state, batch: tuple(learn(slices, base, state, batch))
+
+            def update(base: PyTree, state: TrainState, batch: Any) -> tuple[Any, Any, Any]:
+                learned = learn(slices, base, state, batch)
+                return learned.state, learned.metrics, learned.judged
+
             self._compiled[name] = self.placement.compile_update(update)
         return Learned(*self._compiled[name](self.model.base, state, batch))
 

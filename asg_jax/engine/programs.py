@@ -104,6 +104,21 @@ class Replies:
 
 
 @pytree
+class Explanation:
+    """Drawings and the captions that were drawn, to be told how well they fit.
+
+    Attributes:
+      viewing: the drawings.
+      describe: the instruction to write a caption; G = 1.
+      drawn: tokens of the captions, as answers to the instruction; G = 1.
+    """
+
+    viewing: Viewing
+    describe: Texts
+    drawn: Texts
+
+
+@pytree
 class Sentence:
     """Texts to be embedded, and which rows hold their words and no markers."""
 
@@ -277,9 +292,7 @@ def compare(
     if pictures:
         of_pictures = group(embedding(backbone.states(params, seen), seen.slot >= 0))
     if likelihood:
-        told, drawn = _repeat((batch.describe, batch.drawn), images)
-        scored = score(backbone, params, seen, told, drawn)
-        explained = group(masked_mean(scored.plain_log_prob, drawn.mask, axis=-1)[:, 0])
+        explained = _explained(backbone, params, seen, batch.describe, batch.drawn, images)
     features = seen.features
     assert features is not None  # `view` put them there
     shown = (seen.slot[..., None] == jnp.arange(features.shape[1])).any(-2)  # not padding
@@ -290,6 +303,23 @@ def compare(
         likelihood=explained,
         features=group(embedding(features, shown)),
     )
+
+
+def explain(
+    backbone: Backbone, processor: Processor, params: Params, batch: Explanation
+) -> Float[Array, "B L"]:
+    """Log-likelihood of each prompt as its drawings' caption, in nats per token."""
+    seen = view(backbone, processor, params, batch.viewing)
+    images = batch.viewing.pixels.shape[1]
+    return _explained(backbone, params, seen, batch.describe, batch.drawn, images)
+
+
+def _explained(
+    backbone: Backbone, params: Params, seen: Prompt, describe: Texts, drawn: Texts, images: int
+) -> Float[Array, "B L"]:
+    told, drawn = _repeat((describe, drawn), images)
+    scored = score(backbone, params, seen, told, drawn)
+    return masked_mean(scored.plain_log_prob, drawn.mask, axis=-1).reshape(-1, images)
 
 
 def embed(backbone: Backbone, params: Params, sentence: Sentence) -> Float[Array, "B D"]:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Int, Key
 
 from asg_jax.adapters import LoRASpec, dropped
 from asg_jax.backbone import Adapter, PyTree
-from asg_jax.engine.state import RoleState
+from asg_jax.engine.state import RoleState, TrainState
 from asg_jax.errors import UserError
 from asg_jax.objectives.drawings import RWR, DrawingObjective
 from asg_jax.objectives.kl import kl_coefficient_update
@@ -203,6 +203,26 @@ def improve(
     taken = finite & found.kept.any()
     kept = jax.tree.map(lambda now, before: jnp.where(taken, now, before), new, state)
     return Improved(kept, taken, (~finite).astype(jnp.int32), metrics)
+
+
+def advance(
+    state: TrainState, improved: Mapping[str, Improved], memory: PyTree = None
+) -> TrainState:
+    """The state after a step.
+
+    Args:
+      state: before it.
+      improved: the roles that had an update.
+      memory: of the method after it; as it was if None.
+    """
+    roles = {name: role.state for name, role in improved.items()}
+    return replace(
+        state,
+        step=state.step + 1,
+        roles={**state.roles, **roles},
+        skipped=state.skipped + sum(role.skipped for role in improved.values()),
+        memory=state.memory if memory is None else memory,
+    )
 
 
 def _updated(

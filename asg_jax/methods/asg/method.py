@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
 from PIL.Image import Image as Picture
 
 from asg_jax.backbone import Request
@@ -80,25 +80,21 @@ class Asg:
         """See `asg_jax.engine.method.Method`."""
         return jax.jit(self._init)(seed)
 
-    def _init(self, seed: Int[Array, ""]) -> TrainState:
+    def _init(self, seed: int) -> TrainState:
         settings = self.settings
-        roles = self.engine.roles(jax.random.key(seed), settings.optimizer, settings.roles)
         size = settings.difficulty.window
         size = size or window_size(self._sizes["understanding"], settings.candidates)
-        anchored = settings.generator.objective.anchored
         memory = Memory(
             baseline=jnp.float32(0),
             entropy_target=jnp.float32(settings.numbers.consistency.target_start),
             window=empty_window(size).astype(jnp.float32),  # not a weak type, as it will be later
-            anchor=jax.tree.map(jnp.copy, roles["generator"].adapter) if anchored else None,
+            anchor=None,
         )
-        return TrainState(
-            seed=jnp.asarray(seed, jnp.uint32),
-            step=jnp.int32(0),
-            roles=roles,
-            skipped=jnp.int32(0),
-            memory=memory,
-        )
+        state = self.engine.start(seed, settings.optimizer, settings.roles, memory)
+        if not settings.generator.objective.anchored:
+            return state
+        anchor = jax.tree.map(jnp.copy, state.roles["generator"].adapter)
+        return replace(state, memory=replace(memory, anchor=anchor))
 
     def prepare(self, pictures: Sequence[Picture]) -> Request:
         """See `asg_jax.engine.method.Method`."""

@@ -17,7 +17,7 @@ from asg_jax.backbone import Adapter, Backbone, PyTree, Request
 from asg_jax.engine.engine import Learned
 from asg_jax.engine.programs import Likeness, keys
 from asg_jax.engine.report import shuffle, spread
-from asg_jax.engine.roles import Improved, Metrics, improve, moving_average, named
+from asg_jax.engine.roles import Improved, Metrics, advance, improve, moving_average, named
 from asg_jax.engine.state import TrainState
 from asg_jax.methods.asg.settings import Memory, Settings
 from asg_jax.objectives.advantages import batch_advantages, group_advantages
@@ -157,13 +157,7 @@ def learn(
         settings.adapter_dropout,
         slices,
     )
-    after = replace(
-        state,
-        step=state.step + 1,
-        roles={**state.roles, "generator": improved.state},
-        skipped=state.skipped + improved.skipped,
-        memory=_remembered(settings, memory, improved),
-    )
+    after = advance(state, {"generator": improved}, _remembered(settings, memory, improved))
     metrics = _metrics(results, judged) | named(improved.metrics, "generator")
     return Learned(after, metrics | {"state/skipped": after.skipped}, judged)
 

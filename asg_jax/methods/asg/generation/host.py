@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array
 
 from asg_jax.answers import parse_answer, vote_label
 from asg_jax.backbone import Params, host
 from asg_jax.engine.engine import Engine, Moment
 from asg_jax.engine.method import Kept, Report
-from asg_jax.engine.programs import Comparison, Inquiry, Likeness, Order, Replies, Viewing
+from asg_jax.engine.programs import Comparison, Inquiry, Likeness, Replies, Viewing
 from asg_jax.engine.state import TrainState
 from asg_jax.engine.texts import framings, pad
 from asg_jax.methods.asg.generation import device
@@ -78,13 +77,11 @@ class GenerationStep:
         engine, settings, put = self.engine, self.settings, self.engine.placement.put
         described = self._describe(state, moment)
         captions = engine.scribe.captions(engine.placement.get(described.rollout.texts))
-        order = put(
-            Order(engine.scribe.order(_texts(captions)), host(moment.examples.stream(Purpose.DRAW)))
-        )
+        order = engine.order(_texts(captions), moment.examples, Purpose.DRAW)
         generator = engine.params(state, "generator")
         drawn = engine.draw(generator, settings.sampler, settings.images, order)
         specs = write_specs(engine, settings, state, moment, captions)
-        viewing = self._view(drawn.pixels, len(captions))
+        viewing = engine.viewing(drawn.pixels, settings.sampler.grid, len(captions))
         replies = self._examine(state, moment, viewing, described, specs)
         answers, recaptions = self._listen(replies)
         likeness = self._compare(viewing, described, captions, recaptions)
@@ -104,13 +101,6 @@ class GenerationStep:
             settings.temperatures.caption,
             Purpose.DESCRIBE,
         )
-
-    def _view(self, pixels: Array, count: int) -> Viewing:
-        """The drawings as pictures that one can be asked about."""
-        side = self.engine.model.backbone.spec.token_pixels
-        rows, columns = self.settings.sampler.grid
-        frame = self.engine.scribe.frame(rows * side, columns * side, count)
-        return Viewing(pixels, self.engine.placement.put(frame))
 
     def _examine(
         self,

@@ -19,7 +19,7 @@ from asg_jax.backbone import Adapter, Backbone, PyTree
 from asg_jax.engine.engine import Learned
 from asg_jax.engine.programs import keys
 from asg_jax.engine.report import share, shuffle, spread
-from asg_jax.engine.roles import Improved, Metrics, improve, named
+from asg_jax.engine.roles import Improved, Metrics, advance, improve, named
 from asg_jax.engine.state import TrainState
 from asg_jax.methods.asg.settings import Memory, Settings
 from asg_jax.objectives.advantages import centred_apart, ema_baseline, group_advantages
@@ -247,23 +247,15 @@ def learn(
     improved = {name: update(name, key) for name, key in zip(lessons, of_roles, strict=True)}
     answered = evidence.forms.parsed
     kept = jnp.broadcast_to(judged.learns[:, None], judged.solver.shape)
-    after = replace(
-        state,
-        step=state.step + 1,
-        roles={**state.roles, **{name: role.state for name, role in improved.items()}},
-        skipped=state.skipped + sum(role.skipped for role in improved.values()),
-        memory=replace(
-            memory,
-            baseline=ema_baseline(memory.baseline, judged.solver, kept, settings.baseline_momentum),
-            entropy_target=entropy_target_update(
-                memory.entropy_target,
-                judged.vote.entropy,
-                answered,
-                settings.numbers.consistency,
-            ),
-            window=window,
+    memory = replace(
+        memory,
+        baseline=ema_baseline(memory.baseline, judged.solver, kept, settings.baseline_momentum),
+        entropy_target=entropy_target_update(
+            memory.entropy_target, judged.vote.entropy, answered, settings.numbers.consistency
         ),
+        window=window,
     )
+    after = advance(state, improved, memory)
     metrics = _metrics(settings, evidence, judged, after)
     for name, role in improved.items():
         metrics |= named(role.metrics, name)
