@@ -74,6 +74,9 @@ def opened(path: Path, formats: Sequence[str] = FORMATS) -> Iterator[Image.Image
         with Image.open(path, formats=formats) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise Unreadable(f"{picture.width} x {picture.height} pixels are too many")
+            if picture.format == "PNG":
+                picture.verify()  # its checksums, which decoding does not look at
+        with Image.open(path, formats=formats) as picture:
             yield picture
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise Unreadable("too many pixels") from error

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags
 
 from asg_jax.errors import UserError
+from asg_jax.models.places import place
 from asg_jax.ranges import Range
 
 CONFIG = "config"  # name of the flag
@@ -112,7 +113,7 @@ def load_config(name: str) -> ConfigDict:
     known = sorted(file.stem for file in folder.glob("[a-z]*.py"))
     name, _, argument = name.partition(":")
     stem = name.removeprefix("configs/").removesuffix(".py")
-    path = Path(name).expanduser()
+    path = place(name)
     if not path.is_file():
         if stem not in known:
             near = difflib.get_close_matches(stem, known, n=1)

@@ -16,6 +16,7 @@ from typing import SupportsIndex
 
 from asg_jax.errors import UserError
 from asg_jax.models.pictures import LONGEST, Unreadable, opened, read_picture
+from asg_jax.models.places import place
 from asg_jax.train.data.loading import Example
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -41,17 +42,17 @@ def find_files(folder: Path) -> tuple[dict[Path, os.stat_result], dict[Path, str
     seen: set[tuple[int, int]] = set()
     folders, links = [folder], []
     while folders or links:
-        place = folders.pop() if folders else links.pop(0)
+        top = folders.pop() if folders else links.pop(0)
         try:
-            about = place.stat()
+            about = top.stat()
             if (about.st_dev, about.st_ino) in seen:
                 continue
             seen.add((about.st_dev, about.st_ino))
-            names = sorted(os.listdir(place))
+            names = sorted(os.listdir(top))
         except OSError as error:
-            faults[place] = f"a folder that cannot be entered: {error.strerror}"
+            faults[top] = f"a folder that cannot be entered: {error.strerror}"
             continue
-        for path in (place / name for name in names):
+        for path in (top / name for name in names):
             try:
                 if path.is_dir():
                     (links if path.is_symlink() else folders).append(path)
@@ -59,8 +60,8 @@ def find_files(folder: Path) -> tuple[dict[Path, os.stat_result], dict[Path, str
                     files[path] = path.stat()
             except OSError as error:
                 faults[path] = "not a file" if path.is_symlink() else str(error.strerror)
-    place = lambda path: path.relative_to(folder).as_posix()
-    return {path: files[path] for path in sorted(files, key=place)}, faults
+    inside = lambda path: path.relative_to(folder).as_posix()
+    return {path: files[path] for path in sorted(files, key=inside)}, faults
 
 
 class FolderSource:
@@ -80,7 +81,7 @@ class FolderSource:
     """
 
     def __init__(self, folder: str | Path, side: int = LONGEST):
-        self.folder, self.side = Path(folder).expanduser(), side
+        self.folder, self.side = place(folder), side
         if not self.folder.is_dir():
             raise UserError(f"{folder} is no folder; name one that holds pictures.")
         files, faults = find_files(self.folder)
@@ -169,9 +170,7 @@ def _fault(path: Path) -> str | None:
     """Why a file cannot be used, found without holding all of its pixels where that is possible."""
     try:
         with opened(path, FORMATS) as picture:
-            if picture.format == "PNG":
-                picture.verify()  # checksums of all parts, undecoded
-            else:
+            if picture.format != "PNG":  # whose checksums were compared, undecoded
                 picture.draft("RGB", (CHECK_SIDE, CHECK_SIDE))
                 picture.load()
     except (Unreadable, FileNotFoundError) as error:

@@ -7,6 +7,7 @@ read `read(prepare("labelled"), split)` and `scene_of` its records.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from asg_jax.errors import UserError
 from asg_jax.train.data.loading import Example
 from asg_jax.train.data.scenes import CANVAS, COLORS, SHAPES, SIZES, Item, Scene, example
 
@@ -114,11 +116,21 @@ def prepare(config: str | SceneConfig, folder: str | Path | None = None) -> Scen
     Args:
       config: 'images', 'labelled', or another; other contents need another name.
       folder: where data sets lie; None is TFDS's own place.
+
+    Raises:
+      UserError: it can neither be read nor made.
     """
-    try:
-        return _prepare(config, folder)
-    except OSError:  # another process made the same in the meantime; what else fails, fails again
-        return _prepare(config, folder)
+    for attempt in (1, 2):  # another process may have made the same in the meantime
+        try:
+            return _prepare(config, folder)
+        except Exception as error:  # of JSON, protobuf, array_record, the file system
+            if attempt == 2:
+                where = folder or "TFDS's folder"
+                raise UserError(
+                    f"the rendered scenes in {where} cannot be made or read ({error}); remove that"
+                    " folder, or set HOME to one that can be written."
+                ) from error
+    raise AssertionError("unreachable")
 
 
 def _prepare(config: str | SceneConfig, folder: str | Path | None) -> Scenes:
@@ -160,15 +172,29 @@ class SceneSource:
     def __init__(self, builder: Scenes):
         as_stored = {"image": tfds.decode.SkipDecoding()}
         self.fingerprint = f"{builder.info.full_name}, seed {builder.settings.seed}"
-        self._records = read(builder, "train", decoders=as_stored)
+        self._folder = builder.data_dir
+        with self._reading():
+            self._records = read(builder, "train", decoders=as_stored)
+            self._records[0]
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, index: SupportsIndex) -> Example:
         number = index.__index__()
-        png = self._records[number]["image"]
-        return Example(number, Image.open(BytesIO(png)).convert("RGB"))
+        with self._reading():
+            png = self._records[number]["image"]
+            return Example(number, Image.open(BytesIO(png)).convert("RGB"))
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # of array_record, protobuf, Pillow
+            raise UserError(
+                f"the rendered scenes in {self._folder} are damaged ({error}); remove that folder, "
+                "they are made anew."
+            ) from error
 
     def __repr__(self) -> str:
         return f"SceneSource({len(self)} pictures)"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from asg_jax.errors import UserError
 from asg_jax.train.data.loading import Example, batches
 from asg_jax.train.data.scenes import HELD_OUT, example
 from asg_jax.train.data.scenes_builder import (
@@ -112,5 +113,5 @@ def test_what_fails_twice_is_told(tmp_path, monkeypatch) -> None:
         raise OSError("No space left on device")
 
     monkeypatch.setattr(Scenes, "download_and_prepare", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match="cannot be made or read .No space left.*set HOME"):
         prepare(IMAGES_FEW, tmp_path)
