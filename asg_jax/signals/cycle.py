@@ -27,7 +27,7 @@ def embedding(
     return mean / jnp.sqrt(jnp.maximum(square, jnp.finfo(mean.dtype).tiny))
 
 
-def similarity(a: Float[Array, "*batch D"], b: Float[Array, "*batch D"]) -> Float[Array, "*batch"]:
+def similarity(a: Float[Array, "*batch D"], b: Float[Array, "*#batch D"]) -> Float[Array, "*batch"]:
     """Cosine of two embeddings; what is below 0 counts as 0."""
     return jnp.clip((a * b).sum(-1), 0, 1)
 
