@@ -14,9 +14,12 @@ import numpy as np
 from asg_jax.backbone import (
     Bits,
     BitsTrace,
+    Cache,
     Flow,
+    Image,
     LoRA,
     Params,
+    Prefix,
     Prompt,
     Prompts,
     Request,
@@ -26,6 +29,7 @@ from asg_jax.backbone import (
 )
 from asg_jax.ops.bits import bit_log_probs
 from asg_jax.ops.flow import flow_step, start_noise, start_trace, step_times
+from asg_jax.ops.masked import masked_mean
 
 V, D, C, L = 7, 4, 2, 6  # vocabulary, width, channels, tokens of a picture
 GRID = (2, 3)
@@ -33,7 +37,7 @@ GRID = (2, 3)
 
 @dataclass(frozen=True)
 class Toy:
-    """Texts: the state of a row is a map of the token before. Pictures: a map of x, or of 1."""
+    """Texts: a map of the token before, and what was seen. Pictures: a map of x, or of 1."""
 
     kind: str = "flow"
 
@@ -46,10 +50,33 @@ class Toy:
         kernel = params.base[name]["kernel"]
         return kernel if lora is None else kernel + lora.scale * lora.a @ lora.b
 
+    def state(self, params: Params, token):
+        return params.base["table"][token] @ self.kernel(params, "text")
+
+    def states(self, params, prompt):
+        return self.state(params, prompt.ids) + seen(prompt)[:, None]
+
+    def prefill(self, params, prompt):
+        sight = seen(prompt)
+        rows = sight[None, :, None, None]
+        hidden = self.state(params, prompt.ids[:, -1]) + sight
+        return Prefix(rows, rows, prompt.mask, prompt.positions[:, -1, 0] + 1, hidden)
+
+    def extend(self, params, ids, mask, prefix, room):
+        sight = prefix.keys[0, :, 0]
+        last = jnp.maximum(mask.sum(-1) - 1, 0)[..., None]
+        after = self.state(params, jnp.take_along_axis(ids, last, axis=-1)[..., 0]) + sight
+        hidden = jnp.where(mask.any(-1)[..., None], after, prefix.hidden[:, None])
+        position = prefix.position[:, None] + mask.sum(-1)
+        return hidden, Cache(prefix, sight, sight, mask, position, jnp.int32(0))
+
+    def decode(self, params, token, cache):
+        return self.state(params, token) + cache.keys, cache
+
     def hidden(self, params, prompt, ids, mask):
         last = jnp.broadcast_to(prompt.ids[:, None, -1:], (*ids.shape[:2], 1))
         before = jnp.concatenate([last, ids], axis=-1)[..., : ids.shape[-1]]
-        return params.base["table"][before] @ self.kernel(params, "text")
+        return self.state(params, before) + seen(prompt)[:, None, None]
 
     def unembedding(self, params):
         return params.base["table"]
@@ -102,20 +129,38 @@ class Toy:
         draw = lambda key: jax.random.uniform(key, (*GRID, 3))
         return jax.vmap(jax.vmap(draw))(keys)
 
-    def encode_image(self, params, image): ...
+    def encode_image(self, params, image):
+        return image.patches @ params.base["vision"]
+
     def encode_target(self, params, pixels, key): ...
     def encode_latents(self, params, target): ...
-    def prefill(self, params, prompt): ...
-    def extend(self, params, ids, mask, prefix, room): ...
-    def decode(self, params, token, cache): ...
-    def states(self, params, prompt): ...
+
+
+def seen(prompt: Prompt):
+    """What a prompt shows: the mean of its features, those that stand in a row."""
+    if prompt.features is None:
+        return jnp.zeros((len(prompt.ids), D))
+    rows = jnp.take_along_axis(prompt.features, jnp.maximum(prompt.slot, 0)[..., None], axis=1)
+    return masked_mean(rows, (prompt.slot >= 0)[..., None], axis=1)
+
+
+class Reader:
+    """The processor of the toy, as far as drawings and texts of ids go."""
+
+    stop_ids = (0,)
+
+    def view(self, pixels):
+        patches = pixels.reshape(len(pixels), -1, 3)
+        grid = jnp.broadcast_to(jnp.array(pixels.shape[1:3]), (len(pixels), 2))
+        return Image(patches, grid, jnp.ones(patches.shape[:2], bool))
 
 
 def base(seed: int = 0) -> dict:
     """Parameters that are frozen."""
     normal = lambda n, *shape: 0.5 * jax.random.normal(jax.random.key(seed + n), shape)
     kernels = {"text": normal(1, D, D), "picture": normal(2, C, C)}
-    return {"table": normal(0, V, D)} | {n: {"kernel": kernel} for n, kernel in kernels.items()}
+    rest = {"table": normal(0, V, D), "vision": 3 * normal(3, 3, D)}
+    return rest | {n: {"kernel": kernel} for n, kernel in kernels.items()}
 
 
 def adapter(seed: int = 0, size: float = 0.4) -> dict[str, LoRA]:

@@ -1,6 +1,5 @@
-"""What the Solver and the frozen model see of drawings."""
+"""The programs on a toy backbone: what is asked about every drawing, with which keys."""
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -8,131 +7,167 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image as Pillow
 
-from asg_jax.backbone import Params, encode, to_uint8
-from asg_jax.engine.programs import Comparison, Viewing, ask_about, compare, keys, view
-from asg_jax.methods.asg import Asg
-from tests.tiny import moment
+from asg_jax.backbone import Params, Prompt, Sampler
+from asg_jax.engine import programs
+from asg_jax.engine.programs import (
+    Comparison,
+    Inquiry,
+    Lengths,
+    Order,
+    Sentence,
+    Talk,
+    Viewing,
+    ask_about,
+    compare,
+    continue_texts,
+    embed,
+    keys,
+    view,
+)
+from asg_jax.rollout.image import draw
+from asg_jax.rollout.text import Texts, TextSampler, sample_text, score
+from tests import toy
+
+B, L, Q, M, N = 2, 3, 2, 2, 4
+NOISY = Sampler(toy.GRID, steps=3, guidance=1.0, noise_level=0.7)
+TOY: Any = toy.Toy()
+READER: Any = toy.Reader()
+PARAMS = Params(toy.base(), toy.adapter())
+RNG = np.random.default_rng(0)
+STREAM = jnp.asarray(RNG.integers(0, 99, (B, 5)), jnp.uint32)
+PIXELS = jnp.asarray(RNG.uniform(size=(B, L, *toy.GRID, 3)), jnp.float32)
+ids = lambda *shape: jnp.asarray(RNG.integers(1, toy.V, shape))
+full = lambda *shape: Texts(ids(*shape), jnp.ones(shape, bool))
+close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+same = partial(jax.tree.map, close)
+
+
+def frame() -> Prompt:
+    """A row of text, five of the six patches, a row of text."""
+    slot = jnp.broadcast_to(jnp.array([-1, 0, 1, 2, 3, 4, -1]), (B, 7))
+    rows = jnp.broadcast_to(jnp.arange(7), (B, 7))
+    return Prompt(ids(B, 7), slot, rows[..., None], rows, jnp.ones((B, 7), bool))
+
+
+VIEWING = Viewing(PIXELS, frame())
+QUESTIONS, DESCRIBE = full(B, Q, 3), full(B, 1, 2)
+REFERENCE, ANSWERS = full(B, M, 3), Texts(ids(B, M, 2), jnp.array([[[1, 1], [1, 0]]] * B, bool))
+INQUIRY = Inquiry(
+    VIEWING,
+    QUESTIONS,
+    DESCRIBE,
+    REFERENCE,
+    ANSWERS,
+    jnp.full((B, Q), 1.0),
+    jnp.full((B, 1), 0.7),
+    STREAM,
+)
+
+
+def of(tree, b: int):
+    """The entries of one prompt, as a batch of one."""
+    return jax.tree.map(lambda x: x[b : b + 1], tree)
+
+
+def drawing(b: int, n: int) -> Prompt:
+    """The prompt of one drawing."""
+    return view(TOY, READER, PARAMS, Viewing(PIXELS[b : b + 1, n : n + 1], of(VIEWING.frame, b)))
+
+
+def test_a_key_is_folded_from_every_number_of_its_row():
+    got = keys(STREAM, 3)
+    key = jax.random.key(STREAM[1, 0])
+    for number in STREAM[1, 1:]:
+        key = jax.random.fold_in(key, number)
+    assert got.shape == (B, 3) and got[1, 2] == jax.random.fold_in(key, 2)
+    for place in range(5):
+        assert (keys(STREAM.at[0, place].add(1), 3)[0] != got[0]).all()
+    assert (keys(STREAM[1:], 2)[0] == got[1, :2]).all()
+
+
+def test_a_view_is_a_prompt_for_every_drawing():
+    prompts = view(TOY, READER, PARAMS, VIEWING)
+    assert prompts.ids.shape == (B * L, 7)
+    for b, n in np.ndindex(B, L):
+        close(prompts.features[b * L + n], PIXELS[b, n].reshape(-1, 3) @ PARAMS.base["vision"])
+        np.testing.assert_array_equal(prompts.ids[b * L + n], VIEWING.frame.ids[b])
+
+
+def test_texts_are_continued_under_the_keys_of_their_stream():
+    talk = Talk(toy.request(B), QUESTIONS, jnp.full((B, Q), 1.0), STREAM)
+    got = continue_texts(TOY, N, (0,), PARAMS, talk)
+    prefix = TOY.prefill(PARAMS, talk.request.prompts.main)
+    sampler = TextSampler(talk.temperature, N, (0,))
+    texts = QUESTIONS.ids, QUESTIONS.mask
+    same(got, sample_text(TOY, PARAMS, prefix, *texts, keys(STREAM, Q), sampler))
+
+
+def test_drawings_are_drawn_under_the_keys_of_their_stream():
+    got = programs.draw(TOY, NOISY, L, PARAMS, Order(toy.request(B), STREAM))
+    want = draw(TOY, PARAMS, toy.request(B), keys(STREAM, L), NOISY)
+    close(got.values, want.values)
+    close(got.pixels, want.pixels)
 
 
 @pytest.fixture(scope="module")
-def batches(asg: Asg) -> dict[str, Any]:
-    """What the programs of a generation step are called with."""
-    seen: dict[str, Any] = {}
-    engine, run = asg.engine, type(asg.engine)._run
-
-    def spy(engine, function, *static, rows=None):
-        seen[function.__name__] = rows
-        return run(engine, function, *static, rows=rows)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(engine), "_run", spy)
-        asg.loops["generation"].gather(asg.init(0), moment(asg))
-    return seen
+def replies():
+    run = jax.jit(ask_about, static_argnums=(0, 1, 2, 3))
+    return run(TOY, READER, Lengths(answer=N, caption=N + 1), True, PARAMS, INQUIRY)
 
 
-@pytest.fixture(scope="module")
-def comparison(batches: dict[str, Any]) -> Comparison:
-    return batches["compare"]
+@pytest.mark.parametrize("b, n", [(0, 0), (0, 2), (1, 1)])
+def test_every_drawing_is_asked_about_with_keys_of_its_own(replies, b: int, n: int):
+    """Of the keys of a drawing the first is the caption's."""
+    own = keys(STREAM, L * (Q + 1))[b, n * (Q + 1) : (n + 1) * (Q + 1)][None]
+    prefix = TOY.prefill(PARAMS, drawing(b, n))
+
+    def want(texts, temperature, keys, tokens):
+        texts, sampler = of(texts, b), TextSampler(temperature[b : b + 1], tokens, (0,))
+        return sample_text(TOY, PARAMS, prefix, texts.ids, texts.mask, keys, sampler)
+
+    here = lambda tree: jax.tree.map(lambda x: x[b, n][None], tree)
+    answers, captions = here(replies.answers), here(replies.captions)
+    same(answers, want(QUESTIONS, INQUIRY.temperature, own[:, 1:], N))
+    same(captions, want(DESCRIBE, INQUIRY.caption_temperature, own[:, :1], N + 1))
+    scored = score(TOY, PARAMS, drawing(b, n), of(REFERENCE, b), of(ANSWERS, b)).plain_log_prob
+    close(replies.probability[b, n], np.exp(scored[0]).prod(-1))
 
 
-def test_an_inquiry_is_answered_by_whoever_is_asked(asg: Asg, batches) -> None:
-    """Whether the reference answers are scored changes no other reply."""
-    model, still = asg.engine.model, asg.init(0).roles["solver"].adapter
-    moved = jax.tree.map(lambda x: x + 0.1, still)
-    look = lambda scored: jax.jit(
-        partial(ask_about, model.backbone, model.processor, asg.settings.lengths, scored)
-    )
-    scored, plain = look(True), look(False)
-    replies = [scored(Params(model.base, a), batches["ask_about"]) for a in (None, still, moved)]
-    assert jax.tree.all(jax.tree.map(np.array_equal, replies[0], replies[1]))
-    assert np.any(replies[0].probability != replies[2].probability)
-    bare = plain(Params(model.base), batches["ask_about"])
-    assert bare.probability is None
-    np.testing.assert_array_equal(bare.answers.ids, replies[0].answers.ids)
-    np.testing.assert_array_equal(bare.captions.ids, replies[0].captions.ids)
+def test_references_are_scored_only_where_it_is_asked_for():
+    assert ask_about(TOY, READER, Lengths(), False, PARAMS, INQUIRY).probability is None
 
 
-def test_checks_and_recaptions_have_temperatures_of_their_own(asg: Asg, batches) -> None:
-    inquiry, temperatures = batches["ask_about"], asg.settings.temperatures
-    assert np.all(np.asarray(inquiry.temperature) == temperatures.check)
-    assert np.all(np.asarray(inquiry.caption_temperature) == temperatures.recaption)
-    assert temperatures.check != temperatures.recaption
+def sentence(count: int) -> Sentence:
+    """Texts of three tokens, of which the first is a marker."""
+    prompt = toy.request(count, seed=count).prompts.main
+    return Sentence(prompt, prompt.ids.at[:].set(1).astype(bool).at[:, 0].set(False))
 
 
-def test_pictures_are_encoded_once_for_roles_that_share_the_tower(asg: Asg) -> None:
-    shown, state = moment(asg), asg.init(0)
-    assert asg.engine.seen(asg.engine.params(state, "solver"), shown) is shown.request
-    assert shown.request.images == () and shown.pictures.images
-    model = asg.engine.model
-    want = jax.jit(partial(encode, model.backbone))(Params(model.base), shown.pictures).main
-    np.testing.assert_allclose(shown.request.prompts.main.features, want.features, atol=1e-6)
-    adapter: Any = {"vision.blocks.q_proj": None}
-    assert asg.engine.seen(Params(model.base, adapter), shown) is shown.pictures
+DRAWN = Texts(ids(B, 1, 3), jnp.array([[[1, 1, 1]], [[1, 1, 0]]], bool))
+COMPARISON = Comparison(VIEWING, sentence(B), sentence(B * L), DESCRIBE, DRAWN)
 
 
-def test_slices_change_no_result(asg: Asg, batches) -> None:
-    """Drawings, questions about them and comparisons, one prompt at a time."""
-    engine, params = asg.engine, Params(asg.engine.model.base)
-    narrow = replace(engine, micro=1, _compiled={})
-    assert (engine.slices(batches["draw"]), narrow.slices(batches["draw"])) == (1, 3)
-    close = partial(np.testing.assert_allclose, atol=2e-4)
-    for run in (
-        lambda e: e.draw(params, asg.settings.sampler, 3, batches["draw"]).pixels,
-        lambda e: e.ask_about(params, True, batches["ask_about"]),
-        lambda e: e.compare(params, True, True, batches["compare"]),
-    ):
-        jax.tree.map(close, run(engine), run(narrow))
+def unit(rows):
+    mean = np.asarray(rows).mean(0)
+    return mean / np.linalg.norm(mean)
 
 
-def test_what_is_compared_changes_with_the_drawing(asg: Asg, comparison) -> None:
-    model = asg.engine.model
-    program = jax.jit(partial(compare, model.backbone, model.processor, True, True))
-    pixels = comparison.viewing.pixels
-    other = pixels.at[0, 1].set(1 - pixels[0, 1])
-    changed = replace(comparison, viewing=replace(comparison.viewing, pixels=other))
-    before, after = (program(Params(model.base), batch) for batch in (comparison, changed))
-    np.testing.assert_array_equal(before.captions, after.captions)
-    np.testing.assert_array_equal(before.prompts, after.prompts)
-    for name in ("likelihood", "pictures", "features"):
-        old, new = np.asarray(getattr(before, name)), np.asarray(getattr(after, name))
-        assert np.any(old[0, 1] != new[0, 1]), name
-        np.testing.assert_array_equal(old[1:], new[1:], err_msg=name)
-    np.testing.assert_allclose(jnp.linalg.norm(after.features, axis=-1), 1, rtol=1e-5)
+@pytest.mark.parametrize("b, n", [(0, 1), (1, 2)])
+def test_drawings_are_compared_by_what_is_shown(b: int, n: int):
+    run = jax.jit(compare, static_argnums=(0, 1, 2, 3))
+    got = run(TOY, READER, True, True, PARAMS, COMPARISON)
+    seen = drawing(b, n)
+    close(got.features[b, n], unit(seen.features[0, :5]))  # the sixth patch stands nowhere
+    close(got.pictures[b, n], unit(TOY.states(PARAMS, seen)[0, 1:6]))
+    words = lambda texts, row: unit(TOY.states(PARAMS, texts.prompt)[row, 1:])
+    close(got.prompts[b], words(COMPARISON.prompts, b))
+    close(got.captions[b, n], words(COMPARISON.captions, b * L + n))
+    close(embed(TOY, PARAMS, COMPARISON.prompts)[b], got.prompts[b])
+    scored = score(TOY, PARAMS, seen, of(DESCRIBE, b), of(DRAWN, b)).plain_log_prob[0, 0]
+    close(got.likelihood[b, n], scored.sum() / DRAWN.mask[b].sum())
 
 
-def test_what_nobody_needs_is_not_computed(asg: Asg, comparison: Comparison) -> None:
-    found = asg.engine.compare(Params(asg.engine.model.base), False, True, comparison)
-    assert found.pictures is None and found.likelihood is not None
-
-
-def test_a_caption_that_is_the_prompt_is_embedded_as_the_prompt(asg: Asg, comparison) -> None:
-    again = jax.tree.map(lambda x: np.repeat(np.asarray(x), 3, axis=0), comparison.prompts)
-    batch = replace(comparison, captions=again)
-    found = asg.engine.compare(Params(asg.engine.model.base), False, True, batch)
-    cosine = (found.captions * found.prompts[:, None]).sum(-1)
-    np.testing.assert_allclose(cosine, 1, rtol=1e-5)
-
-
-def test_a_drawing_is_seen_as_its_file_would_be(asg: Asg) -> None:
-    model, scribe = asg.engine.model, asg.engine.scribe
-    pixels = jax.random.uniform(jax.random.key(0), (1, 2, 32, 32, 3))
-    frame = scribe.frame(32, 32, 1)
-    prompt = jax.jit(partial(view, model.backbone, model.processor))(
-        Params(model.base), Viewing(pixels, frame)
-    )
-    saved = [Pillow.fromarray(picture) for picture in np.asarray(to_uint8(pixels[0]))]
-    request = scribe.pictures(saved)
-    want = jax.jit(partial(encode, model.backbone))(Params(model.base), request).main
-    for name in ("ids", "slot", "positions", "order", "mask"):
-        np.testing.assert_array_equal(getattr(prompt, name), getattr(want, name))
-    np.testing.assert_allclose(prompt.features, want.features, atol=1e-5)
-
-
-def test_keys_belong_to_an_example_wherever_it_stands() -> None:
-    stream = jnp.array([[0, 1, 5, 2], [0, 1, 6, 2], [0, 1, 5, 3]], jnp.uint32)
-    data = jax.random.key_data(keys(stream, 2))
-    swapped = jax.random.key_data(keys(stream[::-1], 2))
-    assert len(np.unique(data.reshape(-1, data.shape[-1]), axis=0)) == 6
-    np.testing.assert_array_equal(data, swapped[::-1])
+def test_only_what_is_wanted_is_compared():
+    got = compare(TOY, READER, False, False, PARAMS, COMPARISON)
+    assert got.pictures is None and got.likelihood is None

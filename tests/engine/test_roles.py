@@ -132,6 +132,8 @@ def test_the_gradient_is_clipped() -> None:
     size = lambda improved: np.linalg.norm(leaves(improved.state.optimizer[1][0].mu)) / 0.1
     assert size(narrow) == pytest.approx(1.0, rel=1e-4)
     assert size(wide) == pytest.approx(float(wide.metrics["gradient"]), rel=1e-4)
+    square = (leaves(narrow.state.optimizer[1][0].mu) / 0.1) ** 2
+    close(leaves(narrow.state.optimizer[1][0].nu), 0.001 * square, atol=0)  # 1 - 0.999 of it
 
 
 @pytest.mark.parametrize(
