@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,13 +83,18 @@ def faults(settings: Any, path: str = "") -> list[str]:
     return found
 
 
-def check(settings: Any, path: str = "") -> None:
+def check(settings: Any, path: str = "", more: Iterable[str] = ()) -> None:
     """Makes sure that all numbers of a dataclass are in their ranges.
 
+    Args:
+      settings: an instance.
+      path: how it is called.
+      more: sentences about other faults of it.
+
     Raises:
-      UserError: names every field that is not.
+      UserError: names every field that is not, and tells the other faults.
     """
-    found = faults(settings, path)
+    found = [*faults(settings, path), *more]
     if found:
         raise UserError(" ".join(found))
 

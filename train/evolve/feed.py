@@ -41,7 +41,7 @@ def open_source(data: settings.Data) -> Source:
     with redirect_stdout(None):  # TFDS speaks of a download that does not happen
         if processes.leads():  # the others may share its disk
             scenes_builder.prepare("images", CACHE.expanduser())
-        processes.wait("scenes")
+        processes.wait()
         return SceneSource(scenes_builder.prepare("images", CACHE.expanduser()))
 
 
@@ -104,7 +104,7 @@ class Feed:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps: replayed pictures, and what the stream is made of."""
-        return {"replay": self.replay.state(), "source": self._described()}
+        return {"replay": self.replay.state(), "source": self._source.fingerprint}
 
     def check(self, state: Mapping[str, Any]) -> None:
         """Makes sure that the pictures are those of a checkpoint.
@@ -112,21 +112,16 @@ class Feed:
         Raises:
           UserError: they are others.
         """
-        before, now = state["source"], self._described()
+        before, now = state["source"], self._source.fingerprint
         if before != now:
-            told = lambda found: f"{found['pictures']} pictures {found['fingerprint']}".strip()
             raise UserError(
-                f"{self._name} held {told(before)} when this run was saved and holds {told(now)}"
-                " now; bring them back, or name another --workdir to start anew."
+                f"{self._name} held {before} when this run was saved and holds {now} now; bring"
+                " back what it held, or name another --workdir to start anew."
             )
 
     @property
     def _name(self) -> str:
         return self._config.data.folder or "the set of scenes"
-
-    def _described(self) -> dict[str, Any]:
-        fingerprint = getattr(self._source, "fingerprint", str)
-        return {"pictures": len(self._source), "fingerprint": fingerprint()}
 
     def _batch(self, phase: Phase) -> int:
         return getattr(self._config.batch, phase.batch)

@@ -108,5 +108,5 @@ def test_waiting_ends_in_time(tmp_path):
 def test_other_pictures_are_noticed(tmp_path):
     state = feed(tmp_path).state()
     feed(tmp_path).check(state)
-    with pytest.raises(UserError, match="held 40 pictures noise1 .* holds 40 pictures noise3 now"):
+    with pytest.raises(UserError, match="held 40 pictures, 1 when .* and holds 40 pictures, 3 now"):
         feed(tmp_path, Noise(3)).check(state)
