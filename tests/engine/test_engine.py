@@ -1,4 +1,4 @@
-"""What the Solver and the frozen model see of drawings."""
+"""The engine on tiny random models: what is seen of drawings, and in which slices."""
 
 from dataclasses import replace
 from functools import partial

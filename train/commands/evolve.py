@@ -23,7 +23,7 @@ def define() -> flags.FlagValues:
     f = flags.FlagValues()
     define_config(f, "bagel_tiny")
     flags.DEFINE_string("workdir", None, "Of the run, or gs://...; runs/NAME by default.", f)
-    flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, if there are several.", f)
+    flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0 of several, or auto.", f)
     flags.DEFINE_integer("processes", None, "How many there are.", flag_values=f)
     flags.DEFINE_integer("process", None, "Which one this is, from 0.", flag_values=f)
     return f

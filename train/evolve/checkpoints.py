@@ -22,8 +22,9 @@ FOLDER = "checkpoints"
 class Checkpoints:
     """The saved steps of a run; a context that ends when the last one is on disk.
 
-    A step exists once it is complete: a process that is killed while it saves leaves the steps
-    before as they were.
+    Saving goes on beside the steps that follow, so a kill may cost twice the steps between two
+    checkpoints. A step exists once it is complete: a process that is killed while it saves leaves
+    the steps before as they were.
     """
 
     def __init__(self, folder: Folder, settings: Checkpoint):

@@ -14,11 +14,8 @@ from asg_jax.train.evolve.files import Folder, read_json
 from asg_jax.train.evolve.typed import build, flat, plain
 
 FILE = "config.json"
-FREE = (
-    "mesh",
-    "checkpoint",
-    "watch",
-)  # a run may go on with other values: they do not change its numbers
+# A run may go on with other values of these: they do not change its numbers.
+FREE = ("mesh.", "checkpoint.", "watch.", "batch.micro")
 
 
 @dataclass(frozen=True)
@@ -170,7 +167,7 @@ def check_folder(folder: Folder, config: RunConfig) -> None:
         return
     before, now = flat(read_json(path)), flat(plain(config))
     for name in sorted(before.keys() | now.keys()):
-        if name.split(".")[0] not in FREE and before.get(name) != now.get(name):
+        if not name.startswith(FREE) and before.get(name) != now.get(name):
             raise UserError(
                 f"{folder} holds a run with config.{name}={before.get(name)}, not"
                 f" {now.get(name)}; name another --workdir, or remove that folder to start anew."

@@ -41,7 +41,7 @@ def open_source(data: settings.Data) -> Source:
     with redirect_stdout(None):  # TFDS speaks of a download that does not happen
         if processes.leads():  # the others may share its disk
             scenes_builder.prepare("images", CACHE.expanduser())
-        processes.wait("scenes")
+        processes.wait()
         return SceneSource(scenes_builder.prepare("images", CACHE.expanduser()))
 
 
@@ -116,7 +116,7 @@ class Feed:
         if before != now:
             raise UserError(
                 f"{self._name} held {before} when this run was saved and holds {now} now; bring"
-                " them back, or name another --workdir to start anew."
+                " back what it held, or name another --workdir to start anew."
             )
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,3 +59,6 @@ class Interruption:
         # An exception raised here could be lost: Python swallows those of a finalizer.
         signal.signal(number, signal.SIG_DFL)
         self.requested = number
+        os.write(
+            2, b"stopping where the run can go on from; the same signal again ends it at once\n"
+        )

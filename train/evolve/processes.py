@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from io import BytesIO
+from itertools import count as counting
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
+from jax._src import distributed  # the coordinator has no public name
 from jaxtyping import Shaped
 
 from asg_jax.engine.method import Kept
@@ -19,6 +21,9 @@ T = TypeVar("T")
 
 # What launchers tell each process; JAX finds the rest by itself.
 COUNTS = ("JAX_NUM_PROCESSES", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+AUTO = "auto"
+PATIENCE = 7 * 24 * 3_600_000  # milliseconds; a process that died is noticed much earlier
+_ROUNDS = counting()
 HOSTS = ("TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES")
 
 
@@ -28,17 +33,19 @@ def connect(
     """Joins the other processes of the run, if the arguments or the launcher name any.
 
     Args:
-      coordinator: address "host:port" of process 0.
+      coordinator: address "host:port" of process 0; "auto" where JAX can find out all three, as in
+        a Cloud TPU pod.
       processes: how many there are.
       process: which one this is.
 
     Raises:
       UserError: some of the three are given and others are missing.
     """
-    given = (coordinator, processes, process)
+    found_out = coordinator == AUTO
+    given = (None if found_out else coordinator, processes, process)
     if None in given and given != (None, None, None):
         raise UserError("--coordinator, --processes and --process belong together; give all three.")
-    if None not in given or is_one_of_several():
+    if found_out or None not in given or is_one_of_several():
         _keep_messages_in_order()
         jax.distributed.initialize(*given)
 
@@ -62,17 +69,34 @@ def leads() -> bool:
     return jax.process_index() == 0
 
 
-def wait(name: str) -> None:
+def gather_bytes(data: bytes) -> list[bytes]:
+    """What every process has to say, in their order; all must call it.
+
+    It goes through the coordinator, as devices may be busy with the step that was begun last.
+    """
+    count, own = jax.process_count(), jax.process_index()
+    if count == 1:
+        return [data]
+    client, number = distributed.global_state.client, next(_ROUNDS)
+    assert client is not None  # `connect` made it
+    key = lambda number, process: f"asg_jax/{number}/{process}"
+    client.key_value_set_bytes(key(number, own), b"+" + data)  # none is empty
+    found = [client.blocking_key_value_get_bytes(key(number, p), PATIENCE) for p in range(count)]
+    if number:  # every process is in this round, and has read the one before
+        client.key_value_delete(key(number - 1, own))
+    return [one[1:] for one in found]
+
+
+def wait() -> None:
     """Waits until every process has come here."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
+    gather_bytes(b"")
 
 
 def gather(row: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "processes ..."]:
     """One array of every process, of one shape, in the order of the processes."""
-    if jax.process_count() == 1:
-        return np.asarray(row)[None]
-    return np.asarray(multihost_utils.process_allgather(row))
+    row = np.asarray(row)
+    rows = [np.frombuffer(one, row.dtype) for one in gather_bytes(row.tobytes())]
+    return np.stack(rows).reshape(len(rows), *row.shape)
 
 
 def largest(number: int) -> int:
@@ -96,24 +120,20 @@ def from_first(make: Callable[[], T]) -> T:
 
 def bytes_from_first(make: Callable[[], bytes]) -> bytes:
     """See `from_first`."""
-    if jax.process_count() == 1:
-        return make()
     data = b""
     if leads():
         try:
             data = b"+" + make()
         except UserError as error:
             data = b"-" + str(error).encode()
-    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
-    sent = np.frombuffer(data.ljust(size), np.uint8)
-    data = np.asarray(multihost_utils.broadcast_one_to_all(sent)).tobytes()
+    data = gather_bytes(data)[0]
     if data[:1] == b"-":
         raise UserError(data[1:].decode())
     return data[1:]
 
 
 def gather_kept(kept: Sequence[Kept], first: bool) -> list[Kept]:
-    """The pictures of all processes, which are of one size; a process may have none.
+    """The kept pictures of all processes; a process may have none.
 
     Args:
       kept: by this process.
@@ -121,19 +141,12 @@ def gather_kept(kept: Sequence[Kept], first: bool) -> list[Kept]:
     """
     if jax.process_count() == 1:
         return list(kept)
-    kept = kept if first else []
-    size = kept[0].pixels.shape[:2] if kept else (0, 0)
-    facts = gather(np.array([len(kept), *size], np.int32))
-    most, height, width = facts.max(0).tolist()
-    if most == 0:
-        return []
-    pixels = np.zeros((most, height, width, 3), np.uint8)
-    rewards = np.zeros(most, np.float32)
-    for n, one in enumerate(kept):
-        pixels[n], rewards[n] = one.pixels, one.reward
-    rows = zip(facts[:, 0].tolist(), gather(pixels), gather(rewards).tolist(), strict=True)
-    return [
-        Kept(drawn, reward)
-        for count, all_drawn, all_rewards in rows
-        for drawn, reward in zip(all_drawn[:count], all_rewards[:count], strict=True)
-    ]
+    file, kept = BytesIO(), kept if first else []
+    drawn: dict[str, Any] = {f"pixels{n}": one.pixels for n, one in enumerate(kept)}
+    np.savez(file, rewards=[one.reward for one in kept], **drawn)
+    found = []
+    for data in gather_bytes(file.getvalue()):
+        with np.load(BytesIO(data)) as arrays:
+            rewards = arrays["rewards"].tolist()
+            found += [Kept(arrays[f"pixels{n}"], reward) for n, reward in enumerate(rewards)]
+    return found

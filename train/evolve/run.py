@@ -143,7 +143,7 @@ def run(
         found = summarize(config, history, learned, folder, (before, after))
         write_json(folder / SUMMARY, found)
         logs.status("finished", step=config.steps, eta_seconds=0.0)
-    wait("summary")
+    wait()
 
 
 def _judge(

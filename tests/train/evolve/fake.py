@@ -79,10 +79,12 @@ class Noise:
     Attributes:
       sizes: how many different ones they have.
       gone: whether none can be read any more.
+      fingerprint: tells them from others.
     """
 
     def __init__(self, sizes: int = 1):
         self.sizes, self.gone = sizes, False
+        self.fingerprint = f"40 pictures, {sizes}"
 
     def __len__(self) -> int:
         return 40
@@ -92,11 +94,6 @@ class Noise:
         size = (8 + number % self.sizes, 8 + 2 * (number % self.sizes), 3)
         pixels = np.random.default_rng(number).integers(0, 255, size, np.uint8)
         return None if self.gone else Example(number, Image.fromarray(pixels))
-
-    @property
-    def fingerprint(self) -> str:
-        """Tells these pictures from others."""
-        return f"{len(self)} pictures, noise{self.sizes}"
 
 
 def rate(adapter: Any, batch: tuple[jax.Array, jax.Array]) -> jax.Array:

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from asg_jax.engine.method import Kept
 from asg_jax.errors import UserError
 from asg_jax.train.evolve.config import Data
+from asg_jax.train.evolve.config import Replay as Replaying
 from asg_jax.train.evolve.feed import Feed, form, square
 from asg_jax.train.evolve.replay import Replay
 from asg_jax.train.mesh import Share
@@ -108,5 +110,17 @@ def test_waiting_ends_in_time(tmp_path):
 def test_other_pictures_are_noticed(tmp_path):
     state = feed(tmp_path).state()
     feed(tmp_path).check(state)
-    with pytest.raises(UserError, match="held 40 pictures noise1 .* holds 40 pictures noise3 now"):
+    with pytest.raises(UserError, match="held 40 pictures, 1 when .* and holds 40 pictures, 3 now"):
         feed(tmp_path, Noise(3)).check(state)
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.4, 2), (0.1, 0), (1.0, 4)])
+def test_a_share_of_the_batch_is_replayed(tmp_path, share, count):
+    config = replace(SQUARE, replay=Replaying(size=8, share=share))
+    whole = feed(tmp_path, config=config)
+    drawn = [Kept(np.full((9, 12, 3), n, np.uint8), n) for n in range(6)]
+    whole.replay.add(1, drawn)
+    examples = take(whole, 3)
+    assert [number >= 40 for number in examples.ids] == [False] * (4 - count) + [True] * count
+    assert examples.ids[4 - count :] == tuple(range(44 - count, 44))
+    assert pixels(examples).shape == (4, 8, 8, 3)

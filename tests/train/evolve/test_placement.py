@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.topologies import get_topology_desc
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
@@ -92,3 +93,12 @@ def test_processes_that_share_rows_get_the_same():
 def test_rows_that_processes_cannot_share_evenly_are_refused():
     with pytest.raises(UserError, match="3 processes cannot share batches evenly with fsdp=1 and"):
         share_of(mesh_of([0, 0, 1, 1, 2, 2], fsdp=1, tensor=3), 0)
+
+
+@pytest.mark.parametrize(("fsdp", "tensor"), [(16, 1), (4, 2), (1, 4)])
+def test_the_hosts_of_a_slice_share_a_batch(tpu_compiler, fsdp, tensor):
+    devices = get_topology_desc("v5e:4x4", "tpu").devices
+    mesh = make_mesh(fsdp, tensor, devices)  # neighbours on the slice are neighbours on the mesh
+    shares = [share_of(mesh, host) for host in sorted({device.process_index for device in devices})]
+    rows = [row for share in shares if share.first for row in share.rows(32)]
+    assert sorted(rows) == list(range(32))
