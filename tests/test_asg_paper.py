@@ -141,7 +141,7 @@ def leave_one_out_diversity(inputs: Inputs) -> jax.Array:
 def generation_reward(inputs: Inputs) -> jax.Array:
     golden = ("fidelity", "cycle", "diversity", "contradiction")
     names = ("vote_fidelity", "cosine_cycle", "diversity", "contradiction")
-    signals = dict(zip(names, numbers(inputs, *golden), strict=True))
+    signals: dict[str, jax.Array] = dict(zip(names, numbers(inputs, *golden), strict=True))
     (quality,) = numbers(inputs, "spec_quality")
     return rewards.weighted(signals, PAPER.weights) * quality
 

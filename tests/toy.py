@@ -39,7 +39,7 @@ GRID = (2, 3)
 class Toy:
     """Texts: a map of the token before, and what was seen. Pictures: a map of x, or of 1."""
 
-    kind: str = "flow"
+    kind: Any = "flow"
 
     @property
     def spec(self) -> Any:

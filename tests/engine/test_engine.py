@@ -67,7 +67,8 @@ def test_pictures_are_encoded_once_for_roles_that_share_the_tower(asg: Asg) -> N
     assert shown.request.images == () and shown.pictures.images
     model = asg.engine.model
     want = jax.jit(partial(encode, model.backbone))(Params(model.base), shown.pictures).main
-    np.testing.assert_allclose(shown.request.prompts.main.features, want.features, atol=1e-6)
+    got: Any = shown.request.prompts.main.features
+    np.testing.assert_allclose(got, want.features, atol=1e-6)
     adapter: Any = {"vision.blocks.q_proj": None}
     assert asg.engine.seen(Params(model.base, adapter), shown) is shown.pictures
 

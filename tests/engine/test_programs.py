@@ -70,7 +70,7 @@ def of(tree, b: int):
     return jax.tree.map(lambda x: x[b : b + 1], tree)
 
 
-def drawing(b: int, n: int) -> Prompt:
+def drawing(b: int, n: int) -> Any:
     """The prompt of one drawing."""
     return view(TOY, READER, PARAMS, Viewing(PIXELS[b : b + 1, n : n + 1], of(VIEWING.frame, b)))
 
@@ -87,7 +87,7 @@ def test_a_key_is_folded_from_every_number_of_its_row():
 
 
 def test_a_view_is_a_prompt_for_every_drawing():
-    prompts = view(TOY, READER, PARAMS, VIEWING)
+    prompts: Any = view(TOY, READER, PARAMS, VIEWING)
     assert prompts.ids.shape == (B * L, 7)
     for b, n in np.ndindex(B, L):
         close(prompts.features[b * L + n], PIXELS[b, n].reshape(-1, 3) @ PARAMS.base["vision"])

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -102,8 +103,9 @@ def test_nothing_is_averaged_without_a_decay() -> None:
 
 def test_the_average_starts_as_a_copy() -> None:
     state = start(PAPER, ROLE, adapter())
-    np.testing.assert_array_equal(leaves(state.average), leaves(state.adapter))
-    assert state.average["m"].a is not state.adapter["m"].a  # both may be given away to a step
+    average: Any = state.average
+    np.testing.assert_array_equal(leaves(average), leaves(state.adapter))
+    assert average["m"].a is not state.adapter["m"].a  # both may be given away to a step
 
 
 def test_a_moving_average_by_hand() -> None:

@@ -32,8 +32,10 @@ BETA = 0.3
 NOISY = Sampler(toy.GRID, steps=3, guidance=1.0, noise_level=0.7)
 PLAIN = Sampler(toy.GRID, guidance=1.0)
 ADAPTER, OLDER = toy.adapter(), toy.adapter(5)
-FLOW = Painter(toy.Toy(), NOISY, toy.base(), OLDER)
-BITS = Painter(toy.Toy("bits"), PLAIN, toy.base())
+TOY: Any = toy.Toy()
+TOY_BITS: Any = toy.Toy("bits")
+FLOW: Any = Painter(TOY, NOISY, toy.base(), OLDER)
+BITS: Any = Painter(TOY_BITS, PLAIN, toy.base())
 OBJECTIVES = {
     "rwr": (FLOW, RWR(temperature=0.5)),
     "nft": (FLOW, NFT()),
@@ -61,7 +63,7 @@ def lesson(painter: Painter, adapter=ADAPTER) -> DrawingLesson:
 LESSONS = {painter.backbone.kind: lesson(painter) for painter in (FLOW, BITS)}
 
 
-def own(painter: Painter) -> DrawingLesson:
+def own(painter: Painter) -> Any:
     """The lesson of a painter's kind."""
     return LESSONS[painter.backbone.spec.kind]
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -48,11 +49,12 @@ def lesson() -> TextLesson:
 
 
 LESSON = lesson()
+TOY: Any = toy.Toy()
 
 
 @partial(jax.jit, static_argnums=0)
 def losses(objective, adapter=ADAPTER, lesson=LESSON, beta=BETA):
-    return text_losses(objective, toy.Toy(), BASE, adapter, lesson, beta)
+    return text_losses(objective, TOY, BASE, adapter, lesson, beta)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -60,7 +62,7 @@ def gradient(objective, lesson=LESSON, beta=BETA):
     """Of the sum of what is kept."""
 
     def total(adapter):
-        found = text_losses(objective, toy.Toy(), BASE, adapter, lesson, beta)
+        found = text_losses(objective, TOY, BASE, adapter, lesson, beta)
         return jnp.where(found.kept, found.values, 0).sum()
 
     return jax.grad(total)(ADAPTER)
@@ -134,8 +136,9 @@ def test_corrected():
     now, sampled = jnp.log(jnp.array([0.4, 0.2, 0.9])), jnp.log(jnp.array([0.2, 0.4, 1e-30]))
     mask = jnp.array([True, True, False])
     assert corrected(0.0, now, sampled, mask) is None
-    close(corrected(1.5, now, sampled, mask), [1.5, 0.5, 1.0])
-    slope = jax.grad(lambda x: corrected(1.5, x, sampled, mask).sum())(now)
+    weigh: Any = corrected
+    close(weigh(1.5, now, sampled, mask), [1.5, 0.5, 1.0])
+    slope = jax.grad(lambda x: weigh(1.5, x, sampled, mask).sum())(now)
     assert not slope.any()
 
 

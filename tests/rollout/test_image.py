@@ -283,5 +283,6 @@ def test_drawings_hold_what_an_update_needs():
 def test_pictures_alone_are_the_pixels_of_drawings():
     keys = jax.random.split(jax.random.key(0), (3, 2))
     params = Params(toy.base(), toy.adapter())
-    got = draw_pictures(toy.Toy(), params, toy.request(3), keys, NOISY)
+    backbone: Any = toy.Toy()
+    got = draw_pictures(backbone, params, toy.request(3), keys, NOISY)
     np.testing.assert_allclose(got, drawn("flow", NOISY).pixels, atol=1e-6)

@@ -30,8 +30,8 @@ def test_penalties_add():
     malformed, subjective, repeated = jnp.array([[0, 1, 0, 1], [0, 0, 1, 1], [0, 0, 1, 1]], bool)
     got = question_penalty(malformed, subjective, repeated)
     np.testing.assert_allclose(got, [0, 0.35, 0.35, 0.7], rtol=1e-6)
-    flags = jnp.eye(3, dtype=bool)
-    got = question_penalty(*flags, Penalties(0.1, 0.2, 0.4))
+    one, two, three = jnp.eye(3, dtype=bool)
+    got = question_penalty(one, two, three, Penalties(0.1, 0.2, 0.4))
     np.testing.assert_allclose(got, [0.1, 0.2, 0.4], rtol=1e-6)
 
 

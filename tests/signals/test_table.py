@@ -1,5 +1,7 @@
 """Every signal of the tables on a small record, against its formula."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,7 +47,7 @@ ASKED = Asked(
     target=jnp.array(0.8),
     answered=jnp.array([[True, True], [True, False]]),
 )
-DRAWN = Drawn(
+DRAWN: Any = Drawn(
     asked=jnp.array([[True, True], [True, False]]),
     exists=jnp.array([[True, True, True], [True, False, True]]),
     match=share(B, L, M),

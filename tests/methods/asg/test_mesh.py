@@ -10,8 +10,9 @@ from jax.flatten_util import ravel_pytree
 
 from asg_jax.engine.state import TrainState
 from asg_jax.train.benchmarks.compilations import Compilations
+from asg_jax.train.evolve.placement import MeshPlacement
 from asg_jax.train.mesh import make_mesh
-from tests.tiny import copied, make
+from tests.tiny import copied, make, take
 
 pytestmark = pytest.mark.slow
 

@@ -1,6 +1,7 @@
 """Settings that do not fit are refused, with a word on what to change; ablations change one."""
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
@@ -84,7 +85,8 @@ def test_an_ablation_changes_what_it_names_and_nothing_else(name: str) -> None:
 
 def test_the_imitating_run_imitates_in_every_role() -> None:
     varied = changed(Settings(), CHANGES["sft"])
-    assert all(role.objective.imitates for role in varied.roles.values())
+    roles: list[Any] = list(varied.roles.values())
+    assert all(role.objective.imitates for role in roles)
     assert isinstance(varied.solver.objective, Imitation)
 
 

@@ -1,6 +1,7 @@
 """The compiled loop that draws tokens moves little more than the weights and the cache."""
 
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,10 @@ def loop(name, platform):
     sizes, _, devices = language(), *topology(name)
     mesh = make_mesh(devices=devices)
     place = NamedSharding(mesh, PartitionSpec())
-    like = lambda shape, dtype: jax.ShapeDtypeStruct(shape, dtype, sharding=place)
+
+    def like(shape: tuple[int, ...], dtype: Any) -> Any:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=place)
+
     base = backbone.abstract_base("bfloat16")
     params = Params(jax.tree.map(lambda x: like(x.shape, x.dtype), base))
     keys = (LAYERS, PROMPTS, CONTEXT, sizes.kv_heads, sizes.head_width)

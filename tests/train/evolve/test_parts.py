@@ -1,6 +1,7 @@
 """What a config names is opened, and what does not fit is refused before that takes long."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,8 @@ def config(tmp_path):
 
 def test_the_method_gets_what_the_config_says(config, monkeypatch):
     given = {}
-    preset = Preset(FakeSettings, make=lambda **parts: given.update(parts))
+    make: Any = lambda **parts: given.update(parts)
+    preset = Preset(FakeSettings, make=make)
     monkeypatch.setattr(methods, "METHODS", {"fake": preset}, raising=False)
     parts = assemble(config)
     assert isinstance(given["model"], UnifiedModel) and "solver" in given["model"].modules

@@ -128,9 +128,10 @@ def test_probabilities_take_the_place_of_matches() -> None:
 def test_each_weight_switches_its_signal(name: str) -> None:
     found = results()
     like, noted = found.likeness, found.marks
+    pictures: Any = like.pictures
     other = {
         "vote_fidelity": replace(found, marks=replace(noted, match=1 - noted.match)),
-        "cosine_cycle": replace(found, likeness=replace(like, pictures=like.pictures[:, ::-1])),
+        "cosine_cycle": replace(found, likeness=replace(like, pictures=pictures[:, ::-1])),
         "diversity": replace(found, likeness=replace(like, features=like.features[:, ::-1])),
         "contradiction": replace(
             found, marks=replace(noted, contradiction=1 - noted.contradiction)
