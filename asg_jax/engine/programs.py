@@ -133,7 +133,7 @@ class Comparison:
     Attributes:
       viewing: the drawings.
       prompts: B captions that were drawn.
-      captions: B * L captions of the drawings.
+      captions: of the drawings; their arrays have axes (B, L, ...).
       describe: the instruction to write a caption; G = 1.
       drawn: tokens of the captions that were drawn, as answers to the instruction; G = 1.
     """
@@ -287,6 +287,7 @@ def compare(
     """
     images = batch.viewing.pixels.shape[1]
     group = lambda x: x.reshape(-1, images, *x.shape[1:])
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch.captions)
     seen = view(backbone, processor, params, batch.viewing)
     of_pictures, explained = None, None
     if pictures:
@@ -298,7 +299,7 @@ def compare(
     shown = (seen.slot[..., None] == jnp.arange(features.shape[1])).any(-2)  # not padding
     return Likeness(
         prompts=embed(backbone, params, batch.prompts),
-        captions=group(embed(backbone, params, batch.captions)),
+        captions=group(embed(backbone, params, flat)),
         pictures=of_pictures,
         likelihood=explained,
         features=group(embedding(features, shown)),

@@ -109,7 +109,8 @@ def test_what_nobody_needs_is_not_computed(asg: Asg, comparison: Comparison) -> 
 
 
 def test_a_caption_that_is_the_prompt_is_embedded_as_the_prompt(asg: Asg, comparison) -> None:
-    again = jax.tree.map(lambda x: np.repeat(np.asarray(x), 3, axis=0), comparison.prompts)
+    twice = lambda x: np.repeat(np.asarray(x)[:, None], 3, axis=1)
+    again = jax.tree.map(twice, comparison.prompts)
     batch = replace(comparison, captions=again)
     found = asg.engine.compare(Params(asg.engine.model.base), False, True, batch)
     cosine = (found.captions * found.prompts[:, None]).sum(-1)

@@ -145,7 +145,9 @@ def sentence(count: int) -> Sentence:
 
 
 DRAWN = Texts(ids(B, 1, 3), jnp.array([[[1, 1, 1]], [[1, 1, 0]]], bool))
-COMPARISON = Comparison(VIEWING, sentence(B), sentence(B * L), DESCRIBE, DRAWN)
+CAPTIONS = sentence(B * L)
+GROUPED = jax.tree.map(lambda x: x.reshape(B, L, *x.shape[1:]), CAPTIONS)
+COMPARISON = Comparison(VIEWING, sentence(B), GROUPED, DESCRIBE, DRAWN)
 
 
 def unit(rows):
@@ -162,7 +164,7 @@ def test_drawings_are_compared_by_what_is_shown(b: int, n: int):
     close(got.pictures[b, n], unit(TOY.states(PARAMS, seen)[0, 1:6]))
     words = lambda texts, row: unit(TOY.states(PARAMS, texts.prompt)[row, 1:])
     close(got.prompts[b], words(COMPARISON.prompts, b))
-    close(got.captions[b, n], words(COMPARISON.captions, b * L + n))
+    close(got.captions[b, n], words(CAPTIONS, b * L + n))
     close(embed(TOY, PARAMS, COMPARISON.prompts)[b], got.prompts[b])
     scored = score(TOY, PARAMS, seen, of(DESCRIBE, b), of(DRAWN, b)).plain_log_prob[0, 0]
     close(got.likelihood[b, n], scored.sum() / DRAWN.mask[b].sum())
@@ -171,3 +173,9 @@ def test_drawings_are_compared_by_what_is_shown(b: int, n: int):
 def test_only_what_is_wanted_is_compared():
     got = compare(TOY, READER, False, False, PARAMS, COMPARISON)
     assert got.pictures is None and got.likelihood is None
+
+
+def test_a_likelihood_alone_is_that_of_the_comparison():
+    explanation = programs.Explanation(VIEWING, DESCRIBE, DRAWN)
+    got = programs.explain(TOY, READER, PARAMS, explanation)
+    close(got, compare(TOY, READER, False, True, PARAMS, COMPARISON).likelihood)

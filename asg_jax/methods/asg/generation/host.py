@@ -151,8 +151,9 @@ class GenerationStep:
         """How the frozen model finds drawings, prompts and captions alike."""
         engine = self.engine
         flat = [caption for row in recaptions for caption in row]
-        sentences = [engine.scribe.sentences(_texts(texts)) for texts in (captions, flat)]
-        prompts, others = engine.placement.put(sentences)
+        prompts, others = (engine.scribe.sentences(_texts(texts)) for texts in (captions, flat))
+        group = lambda x: x.reshape(len(captions), -1, *x.shape[1:])
+        prompts, others = engine.placement.put((prompts, jax.tree.map(group, others)))
         batch = Comparison(viewing, prompts, others, described.texts, described.rollout.texts)
         wanted = "pictures" in self.needed, "likelihood" in self.needed
         return engine.compare(Params(engine.model.base), *wanted, batch)
