@@ -11,6 +11,8 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
         # copies every kernel of a layer before it multiplies, three times the bytes that a decoding
         # step needs. cuBLAS takes the slice's address. Compiling is faster, too.
         "xla_gpu_enable_triton_gemm": False,
+        # Merging the matmuls of q, k and v joins their kernels anew in every layer of every step.
+        "xla_gpu_dot_merger_threshold_mb": 0,
     },
 }
 

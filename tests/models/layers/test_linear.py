@@ -73,6 +73,17 @@ def test_a_zero_update_leaves_bfloat16_results_alone():
     np.testing.assert_array_equal(linear(x), before)
 
 
+def test_a_bias_that_a_gpu_adds_apart_is_the_same(monkeypatch):
+    _, linear = wrapped()
+    linear.bias[...] = normal(4, 3)
+    loss = lambda x: jnp.sin(linear(x)).sum()
+    x = normal(0, 2, 5)  # fewer rows than inputs, as when tokens are drawn
+    before = jax.value_and_grad(loss)(x)
+    monkeypatch.setattr("asg_jax.models.layers.linear.platform", lambda: "gpu")
+    assert "optimization_barrier" in str(jax.make_jaxpr(loss)(x))
+    jax.tree.map(np.testing.assert_array_equal, jax.value_and_grad(loss)(x), before)
+
+
 def test_stacked_layers_take_stacked_factors():
     """Layer n of a scan is updated by factor pair n."""
     layers = stacked(lambda rngs: Linear(3, 3, rngs=rngs), 2, nnx.Rngs(0))
