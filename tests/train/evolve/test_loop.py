@@ -115,6 +115,12 @@ def test_pictures_that_are_gone_stop_the_run_with_its_state_saved(whole, tmp_pat
     assert_equal(again, whole[1])
 
 
+def test_other_pictures_are_noticed(tmp_path):
+    run(tmp_path, FakeMethod(), replace(CONFIG, steps=5))
+    with pytest.raises(UserError, match="pictures .* mark '40 pictures, 1' when .*, 3' now; bring"):
+        run(tmp_path, FakeMethod(), source=Noise(3))
+
+
 def test_an_error_beside_the_step_surfaces(tmp_path):
     class Failing(FakeMethod):
         def prepare(self, pictures):

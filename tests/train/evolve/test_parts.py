@@ -11,6 +11,7 @@ from asg_jax.engine.method import Preset
 from asg_jax.engine.model import UnifiedModel
 from asg_jax.errors import UserError
 from asg_jax.models.bagel.sharding import RULES
+from asg_jax.train.data.folder import FolderSource
 from asg_jax.train.evolve.config import Batch, Data, MeshAxes
 from asg_jax.train.evolve.parts import assemble
 from tests.train.evolve.fake import CONFIG, FakeSettings
@@ -28,6 +29,7 @@ def config(tmp_path):
 def test_the_method_gets_what_the_config_says(config, monkeypatch):
     given = {}
     preset = Preset(FakeSettings, make=lambda **parts: given.update(parts))
+    monkeypatch.setattr(FolderSource, "fingerprint", "1 pictures", raising=False)
     monkeypatch.setattr(methods, "METHODS", {"fake": preset}, raising=False)
     parts = assemble(config)
     assert isinstance(given["model"], UnifiedModel) and "solver" in given["model"].modules
@@ -36,6 +38,7 @@ def test_the_method_gets_what_the_config_says(config, monkeypatch):
     assert given["placement"] is parts.placement and parts.placement.rules is RULES
     assert (parts.placement.shares, parts.placement.style) == (4, "pmap")
     assert parts.judge is None and len(parts.source) == 1
+    assert parts.facts["pictures"].startswith("1 pictures")
 
 
 @pytest.mark.parametrize(
