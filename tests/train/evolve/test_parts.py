@@ -1,6 +1,7 @@
 """What a config names is opened, and what does not fit is refused before that takes long."""
 
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def config(tmp_path):
 
 def test_the_method_gets_what_the_config_says(config, monkeypatch):
     given = {}
-    preset = Preset(FakeSettings, make=lambda **parts: given.update(parts))
+    preset = Preset(FakeSettings, make=cast(Any, lambda **parts: given.update(parts)))
     monkeypatch.setattr(FolderSource, "fingerprint", "1 pictures", raising=False)
     monkeypatch.setattr(methods, "METHODS", {"fake": preset}, raising=False)
     parts = assemble(config)
