@@ -26,12 +26,10 @@ class Data:
       folder: any folder of pictures; rendered scenes if empty.
       side: pixels of the square that every picture is brought to, by resizing and cutting off what
         sticks out; 0 leaves the size to the model.
-      seed: of the rendered scenes.
     """
 
     folder: str = ""
     side: int = bounded(0, least=0, most=8192)
-    seed: int = bounded(0, SEED)
 
 
 @dataclass(frozen=True)

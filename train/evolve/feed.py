@@ -8,7 +8,7 @@ from concurrent.futures import Future, wait
 from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import grain
 import jax
@@ -102,27 +102,6 @@ class Feed:
         """The examples of the step that was completed last."""
         return self._next.result()
 
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps: replayed pictures, and what the stream is made of."""
-        return {"replay": self.replay.state(), "source": self._source.fingerprint}
-
-    def check(self, state: Mapping[str, Any]) -> None:
-        """Makes sure that the pictures are those of a checkpoint.
-
-        Raises:
-          UserError: they are others.
-        """
-        before, now = state["source"], self._source.fingerprint
-        if before != now:
-            raise UserError(
-                f"{self._name} held {before} when this run was saved and holds {now} now; bring"
-                " back what it held, or name another --workdir to start anew."
-            )
-
-    @property
-    def _name(self) -> str:
-        return self._config.data.folder or "the set of scenes"
-
     def _batch(self, phase: Phase) -> int:
         return getattr(self._config.batch, phase.batch)
 
@@ -139,8 +118,9 @@ class Feed:
             example = self._source[(number + offset) % count]
             if example is not None:
                 return Example(example.id, square(example.picture, self._config.data.side))
+        name = self._config.data.folder or "the set of scenes"
         raise UserError(
-            f"{self._name}: none of {count} pictures can be read any more; bring them back, and the"
+            f"{name}: none of {count} pictures can be read any more; bring them back, and the"
             " same command goes on."
         )
 

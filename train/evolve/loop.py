@@ -46,7 +46,7 @@ class Session:
         self.history = History()
         self.feed = Feed(parts.source, replay, config, parts.method, parts.placement.share)
         self._method, self._config, self._logs = parts.method, config, logs
-        self._first = parts.placement.share.first
+        self._first, self._facts = parts.placement.share.first, dict(parts.facts)
         self._saved = 0
         self._late: Callable[[], Report] | None = None  # reads the report of the last step
         self._told = perf_counter()
@@ -56,13 +56,13 @@ class Session:
         kept: dict[str, Any] = {}
 
         def accept(host: Mapping[str, Any]) -> None:
-            self.feed.replay.restore(host["feed"]["replay"])
-            kept.update(history=History.of(host["history"]), feed=host["feed"])
+            self.feed.replay.restore(host["replay"])
+            kept.update(history=History.of(host["history"]), facts=dict(host["facts"]))
 
         state = checkpoints.restore(self.state, accept)
         if state is not None:
             self.state, self.history = state, kept["history"]
-            self.feed.check(kept["feed"])
+            self._check(kept["facts"])
         self._saved = self.history.step
         if self.history.step < self._config.steps:
             self.feed.load(self.history.step + 1)
@@ -74,8 +74,8 @@ class Session:
         if self._saved == self.history.step:
             return
         with self.history.timed("checkpoint"):
-            host = {"history": self.history.state(), "feed": self.feed.state()}
-            checkpoints.save(self.history.step, self.state, host)
+            host = {"history": self.history.state(), "replay": self.feed.replay.state()}
+            checkpoints.save(self.history.step, self.state, host | {"facts": self._facts})
             self.feed.replay.forget()
             self._logs.flush()
         self._saved = self.history.step
@@ -106,6 +106,16 @@ class Session:
                 " them to one size with --config.data.side, such as 448."
             )
         return self.feed.take()
+
+    def _check(self, before: Mapping[str, str]) -> None:
+        """Makes sure that the run finds what it was made of."""
+        for name, now in self._facts.items():
+            if before.get(name) != now:
+                raise UserError(
+                    f"the {name} of this run had the mark '{before.get(name)}' when it was saved"
+                    f" and have '{now}' now; bring them back, or name another --workdir to start"
+                    " anew."
+                )
 
     def step(self, examples: Examples, step: int) -> None:
         """Begins a step; reads the report of the one before, and makes the next one ready."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -37,6 +37,7 @@ class Parts:
       placement: of states and batches on devices.
       source: of unlabeled pictures.
       judge: of a state; None where the language has no judge, and in processes but the first.
+      facts: marks of what a run that goes on must find again, by name.
       export: writes what the roles have learned into a folder.
     """
 
@@ -44,6 +45,7 @@ class Parts:
     placement: MeshPlacement
     source: Source
     judge: Judge | None
+    facts: Mapping[str, str]
     export: Callable[[TrainState, Folder], None]
 
 
@@ -79,6 +81,7 @@ def assemble(config: RunConfig) -> Parts:
         placement=placement,
         source=source,
         judge=_judge(model) if config.language == JUDGED else None,
+        facts={"pictures": source.fingerprint},
         export=partial(export, model, config.model),
     )
 

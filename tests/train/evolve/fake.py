@@ -247,7 +247,9 @@ def make_parts(
 ) -> Parts:
     """The parts of a run without a model."""
     nothing = lambda state, folder: None
-    return Parts(method, method.placement, source or Noise(), judge=judge, export=nothing)
+    source = source or Noise()
+    facts = {"pictures": source.fingerprint}
+    return Parts(method, method.placement, source, judge=judge, facts=facts, export=nothing)
 
 
 def run(

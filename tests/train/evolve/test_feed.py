@@ -107,13 +107,6 @@ def test_waiting_ends_in_time(tmp_path):
     assert len(slow.take().ids) == 4
 
 
-def test_other_pictures_are_noticed(tmp_path):
-    state = feed(tmp_path).state()
-    feed(tmp_path).check(state)
-    with pytest.raises(UserError, match="held 40 pictures, 1 when .* and holds 40 pictures, 3 now"):
-        feed(tmp_path, Noise(3)).check(state)
-
-
 @pytest.mark.parametrize(("share", "count"), [(0.4, 2), (0.1, 0), (1.0, 4)])
 def test_a_share_of_the_batch_is_replayed(tmp_path, share, count):
     config = replace(SQUARE, replay=Replaying(size=8, share=share))

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from threading import Timer
 
 import jax
 import numpy as np
@@ -83,13 +84,14 @@ def test_a_request_is_answered_while_the_run_waits_for_pictures(whole, tmp_path)
     class Stuck(Noise):
         def __getitem__(self, index):
             if stuck:
-                os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(60)
             return super().__getitem__(index)
 
     class Counting(FakeMethod):
         def step(self, state, examples):
-            stuck.extend([True] * (int(state.step) == 2))
+            if int(state.step) == 2:
+                stuck.append(True)
+                Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
             return super().step(state, examples)
 
     stuck, interruption, start = [], Interruption(), time.monotonic()
@@ -113,6 +115,12 @@ def test_pictures_that_are_gone_stop_the_run_with_its_state_saved(whole, tmp_pat
     again, _ = run(tmp_path, method)
     assert method.told[0] in (7, 8)
     assert_equal(again, whole[1])
+
+
+def test_other_pictures_are_noticed(tmp_path):
+    run(tmp_path, FakeMethod(), replace(CONFIG, steps=5))
+    with pytest.raises(UserError, match="pictures .* mark '40 pictures, 1' when .*, 3' now; bring"):
+        run(tmp_path, FakeMethod(), source=Noise(3))
 
 
 def test_an_error_beside_the_step_surfaces(tmp_path):

@@ -12,6 +12,7 @@ from asg_jax.engine.method import Preset
 from asg_jax.engine.model import UnifiedModel
 from asg_jax.errors import UserError
 from asg_jax.models.bagel.sharding import RULES
+from asg_jax.train.data.folder import FolderSource
 from asg_jax.train.evolve.config import Batch, Data, MeshAxes
 from asg_jax.train.evolve.parts import assemble
 from tests.train.evolve.fake import CONFIG, FakeSettings
@@ -38,6 +39,7 @@ def test_the_method_gets_what_the_config_says(config, monkeypatch):
     assert given["placement"] is parts.placement and parts.placement.rules is RULES
     assert (parts.placement.shares, parts.placement.style) == (4, "pmap")
     assert parts.judge is None and len(parts.source) == 1
+    assert parts.facts["pictures"].startswith("1 pictures")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from asg_jax.errors import UserError
-from asg_jax.train.evolve.checkpoints import Checkpoints
+from asg_jax.train.evolve.checkpoints import FOLDER, Checkpoints
 from asg_jax.train.evolve.logs import read_metrics
 from asg_jax.train.evolve.processes import COUNTS, HOSTS, connect, is_one_of_several
 from asg_jax.train.evolve.run import SUMMARY
@@ -129,6 +129,17 @@ def test_what_two_processes_began_one_can_end(whole, tmp_path):
     launch.end(*processes, status=128 + signal.SIGTERM)
     assert 6 <= launch.step_of(tmp_path) < CONFIG.steps
     launch.end(start(tmp_path, devices=2))
+    np.testing.assert_allclose(numbers(tmp_path), numbers(whole), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_go_back_from_a_damaged_checkpoint(whole, tmp_path):
+    launch.end(*pair(tmp_path))
+    (tmp_path / SUMMARY).unlink()
+    for file in (tmp_path / FOLDER / str(CONFIG.steps)).rglob("d/*"):
+        file.write_bytes(file.read_bytes()[:20])
+    said = launch.end(*pair(tmp_path))
+    assert f"{CONFIG.steps} is damaged" in said[0] and "is damaged" not in said[1]
     np.testing.assert_allclose(numbers(tmp_path), numbers(whole), rtol=1e-5)
 
 
