@@ -18,7 +18,7 @@ ID_ENDS = ("_id", "_of_image")  # of fields that may be 0
 SIGNED = ("shift_factor",)
 LONGEST_LIST = 64
 SHOWN = 8  # wrong fields that an error names
-MOST = dict.fromkeys(
+MOST: dict[str, int] = dict.fromkeys(
     ("num_hidden_layers", "depth", "layers", "blocks", "num_res_blocks", "scales", "levels"), 1000
 )
 FULL = {"full_attention"}

@@ -7,6 +7,7 @@ import importlib.util
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -54,7 +55,7 @@ def number(
       kind: of number.
       within: the range; without it one of these `bounds`, see `Range`.
     """
-    define = flags.DEFINE_integer if kind is int else flags.DEFINE_float
+    define: Any = flags.DEFINE_integer if kind is int else flags.DEFINE_float
     define(name, default, meaning, flag_values=values)
     allowed = within or Range(**bounds)
 

@@ -32,13 +32,7 @@ class Example:
 
 @runtime_checkable
 class Source(Protocol):
-    """Pictures by number; None is one that could not be read, and is passed over.
-
-    `fingerprint` tells whether two sources hold the same pictures: plain text for a small file.
-    """
-
-    @property
-    def fingerprint(self) -> str: ...
+    """Pictures by number; None is one that could not be read, and is passed over."""
 
     def __len__(self) -> int: ...
 
