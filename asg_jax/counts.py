@@ -75,8 +75,9 @@ def _value(words: list[str]) -> int | None:
             rest = words[place + 1 :]
             rest = rest[1:] if rest[:1] == ["and"] else rest
             times, more = _value(words[:place]), _value(rest) if rest else 0
-            fits = times and times < 1000 and more is not None and more < size
-            return times * size + more if fits else None
+            if not times or times >= 1000 or more is None or more >= size:
+                return None
+            return times * size + more
     match words:
         case ["a" | "an"]:
             return 1

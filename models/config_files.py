@@ -17,7 +17,8 @@ OPTIONAL = ("head_dim",)  # null says that it follows from other fields
 ID_ENDS = ("_id", "_of_image")  # of fields that may be 0
 SIGNED = ("shift_factor",)
 LONGEST_LIST = 64
-MOST = dict.fromkeys(
+SHOWN = 8  # wrong fields that an error names
+MOST: dict[str, int] = dict.fromkeys(
     ("num_hidden_layers", "depth", "layers", "blocks", "num_res_blocks", "scales", "levels"), 1000
 )
 FULL = {"full_attention"}
@@ -68,11 +69,12 @@ def check_kinds(path: Path, content: Mapping[str, Any], like: Mapping[str, Any])
         (ids may be 0), others finite and above 0, lists of one kind and not empty.
 
     Raises:
-      UserError: names every field that is not.
+      UserError: names the fields that are not.
     """
     found = list(_misfits(content, like, ""))
     if found:
-        raise UserError(f"{path}: {' '.join(found)} Restore the file.")
+        more = f" {len(found) - SHOWN} more are wrong." if len(found) > SHOWN else ""
+        raise UserError(f"{path}: {' '.join(found[:SHOWN])}{more} Restore the file.")
 
 
 def _misfits(content: Mapping[str, Any], like: Mapping[str, Any], name: str) -> Iterator[str]:

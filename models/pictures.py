@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
@@ -39,7 +39,9 @@ def open_picture(path: str | Path) -> Image.Image:
         raise UserError(f"{path} is no readable picture ({error}); try another file.") from error
 
 
-def read_picture(path: Path, side: int = LONGEST, formats: Sequence[str] = FORMATS) -> Image.Image:
+def read_picture(
+    path: Path, side: int = LONGEST, formats: tuple[str, ...] = FORMATS
+) -> Image.Image:
     """The decoded picture of a file as viewers show it, RGB.
 
     Args:
@@ -61,7 +63,7 @@ def read_picture(path: Path, side: int = LONGEST, formats: Sequence[str] = FORMA
 
 
 @contextmanager
-def opened(path: Path, formats: Sequence[str] = FORMATS) -> Iterator[Image.Image]:
+def opened(path: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
     """A picture file that is not decoded yet; faults that show while it is used get a reason.
 
     Raises:

@@ -183,9 +183,9 @@ def _restore(
     with ocp.StandardCheckpointer() as checkpointer:
         try:
             stored = checkpointer.metadata(path).item_metadata.tree
-        except (OSError, ValueError, AttributeError) as error:
+        except Exception as error:  # Orbax and TensorStore raise nearly anything
             raise UserError(
-                f"{path} is damaged or incomplete ({error}); convert the model again."
+                f"{path} is damaged or incomplete ({_short(error)}); convert the model again."
             ) from error
         dtype = dtype or str(jax.tree.leaves(stored)[0].dtype)
         backbone, processor = kind.open(folder, dtype)
@@ -208,8 +208,10 @@ def _restore(
         )
         try:
             base = checkpointer.restore(path, target)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} is damaged ({error}); convert the model again.") from error
+        except Exception as error:
+            raise UserError(
+                f"{path} is damaged ({_short(error)}); convert the model again."
+            ) from error
     all_finite = jax.jit(lambda tree: [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)])
     for (name, _), good in zip(paths(base), all_finite(base), strict=True):
         if not good:
@@ -218,6 +220,11 @@ def _restore(
                 " damaged: convert the model again."
             )
     return backbone, base, processor
+
+
+def _short(error: Exception) -> str:
+    """The beginning of what an error says, which may be pages."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _random(size: str, dtype: str, mesh: Mesh | None) -> Model:

@@ -178,4 +178,5 @@ def test_only_what_is_wanted_is_compared():
 def test_a_likelihood_alone_is_that_of_the_comparison():
     explanation = programs.Explanation(VIEWING, DESCRIBE, DRAWN)
     got = programs.explain(TOY, READER, PARAMS, explanation)
-    close(got, compare(TOY, READER, False, True, PARAMS, COMPARISON).likelihood)
+    want: Any = compare(TOY, READER, False, True, PARAMS, COMPARISON).likelihood
+    close(got, want)

@@ -125,7 +125,7 @@ def test_pictures_stand_as_viewers_show_them(tmp_path, form, orientation):
     assert pixels[corner[::-1]][0] > 200 and pixels[opposite[::-1]][2] > 200
     assert to_rgb(shown).size == shown.size  # not turned twice
     with Image.open(path) as picture:
-        assert np.array_equal(np.asarray(to_rgb(picture)), pixels)
+        np.testing.assert_array_equal(np.asarray(to_rgb(picture)), pixels)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")

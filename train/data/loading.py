@@ -32,13 +32,12 @@ class Example:
 
 @runtime_checkable
 class Source(Protocol):
-    """Pictures by number; None is one that could not be read, and is passed over.
-
-    `fingerprint` tells whether two sources hold the same pictures: plain text for a small file.
-    """
+    """Pictures by number; None is one that could not be read, and is passed over."""
 
     @property
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str:
+        """Tells whether two sources hold the same pictures."""
+        ...
 
     def __len__(self) -> int: ...
 

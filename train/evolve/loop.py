@@ -25,6 +25,7 @@ from asg_jax.train.evolve.processes import gather
 from asg_jax.train.evolve.replay import Replay
 
 Watch = Callable[[int, TrainState], None]
+FLAGS = {"pictures": "data.folder", "model": "model"}  # where a run's facts come from
 POLL = 0.2  # seconds until a request to stop is answered while there is nothing to do
 
 
@@ -112,9 +113,9 @@ class Session:
         for name, now in self._facts.items():
             if before.get(name) != now:
                 raise UserError(
-                    f"the {name} of this run had the mark '{before.get(name)}' when it was saved"
-                    f" and have '{now}' now; bring them back, or name another --workdir to start"
-                    " anew."
+                    f"config.{FLAGS[name]} named '{before.get(name)}' when this run was saved and"
+                    f" names '{now}' now; bring back what it was, or name another --workdir to"
+                    " start anew."
                 )
 
     def step(self, examples: Examples, step: int) -> None:

@@ -13,6 +13,7 @@ from asg_jax.engine.model import UnifiedModel
 from asg_jax.engine.state import TrainState
 from asg_jax.errors import UserError
 from asg_jax.methods import preset
+from asg_jax.models.fingerprint import fingerprint
 from asg_jax.models.registry import Model, open_model
 from asg_jax.prompts import LANGUAGES
 from asg_jax.train.data.loading import Source
@@ -81,7 +82,7 @@ def assemble(config: RunConfig) -> Parts:
         placement=placement,
         source=source,
         judge=_judge(model) if config.language == JUDGED else None,
-        facts={"pictures": source.fingerprint},
+        facts={"pictures": source.fingerprint, "model": fingerprint(config.model)},
         export=partial(export, model, config.model),
     )
 

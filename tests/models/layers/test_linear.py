@@ -75,6 +75,7 @@ def test_a_zero_update_leaves_bfloat16_results_alone():
 
 def test_a_bias_that_a_gpu_adds_apart_is_the_same(monkeypatch):
     _, linear = wrapped()
+    assert linear.bias is not None
     linear.bias[...] = normal(4, 3)
     loss = lambda x: jnp.sin(linear(x)).sum()
     x = normal(0, 2, 5)  # fewer rows than inputs, as when tokens are drawn

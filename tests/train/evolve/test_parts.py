@@ -12,7 +12,6 @@ from asg_jax.engine.method import Preset
 from asg_jax.engine.model import UnifiedModel
 from asg_jax.errors import UserError
 from asg_jax.models.bagel.sharding import RULES
-from asg_jax.train.data.folder import FolderSource
 from asg_jax.train.evolve.config import Batch, Data, MeshAxes
 from asg_jax.train.evolve.parts import assemble
 from tests.train.evolve.fake import CONFIG, FakeSettings
