@@ -13,6 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from asg_jax.errors import UserError
 from asg_jax.models.sharding import BATCH_AXES
+from asg_jax.train.compiler import compiler_options
 
 AXES = ("data", "fsdp", "tensor")
 BATCH = PartitionSpec(BATCH_AXES)
@@ -93,9 +94,16 @@ def parallelize(
     """
     if style == "pmap":
         specs = {"in_specs": (PartitionSpec(), BATCH), "out_specs": BATCH}
-        return jax.jit(jax.shard_map(step, mesh=mesh, check_vma=False, **specs))
+        shared = jax.shard_map(step, mesh=mesh, check_vma=False, **specs)
+        return jax.jit(shared, compiler_options=options_of(mesh))
     examples = NamedSharding(mesh, BATCH)
-    return within(mesh, jax.jit(step, in_shardings=(None, examples), out_shardings=examples))
+    laid = {"in_shardings": (None, examples), "out_shardings": examples}
+    return within(mesh, jax.jit(step, compiler_options=options_of(mesh), **laid))
+
+
+def options_of(mesh: Mesh) -> dict[str, Any]:
+    """What the compiler is told for the devices of a mesh."""
+    return compiler_options(mesh.devices.flat[0].platform)
 
 
 def within(mesh: Mesh, compiled: Callable[..., Any]) -> Callable[..., Any]:

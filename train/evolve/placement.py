@@ -17,7 +17,7 @@ from asg_jax.backbone import PyTree
 from asg_jax.engine.placement import Program, Update
 from asg_jax.errors import UserError
 from asg_jax.models.sharding import Rules, state_shardings
-from asg_jax.train.mesh import BATCH, Share, Style, parallelize, share_of, within
+from asg_jax.train.mesh import BATCH, Share, Style, options_of, parallelize, share_of, within
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ class MeshPlacement:
                     "in_shardings": (None, lies, examples),
                     "out_shardings": (lies, whole, examples),
                 }
-                compiled.append(within(self.mesh, jax.jit(update, donate_argnums=1, **shardings)))
+                options = {"compiler_options": options_of(self.mesh), "donate_argnums": 1}
+                compiled.append(within(self.mesh, jax.jit(update, **options, **shardings)))
             return compiled[0](parameters, state, batch)
 
         return run

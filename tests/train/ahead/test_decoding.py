@@ -85,7 +85,7 @@ def test_a_tpu_reads_every_weight_once_and_copies_none():
 
 @pytest.mark.slow
 def test_a_gpu_copies_no_weight():
-    """Scores of attention and float32 sums of adapted maps go through memory, which a TPU spares."""
+    """Scores and float32 sums of adapted maps go through memory, which a TPU spares."""
     try:
         program, body = loop("h200", "gpu")
     except UserError as error:
