@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ DTYPES = {
 }
 
 
+INDEX_FILE = "model.safetensors.index.json"
 STACKED = "{n"  # in the name of every layer of a stack, see `layer_name`
 
 
@@ -50,6 +51,34 @@ class Layout:
         """The official tensor in our shape."""
         squeezed = official.reshape(official.shape[: official.ndim - self.ones])
         return squeezed.transpose(np.argsort(self.axes))
+
+
+@dataclass(frozen=True)
+class Framed(Layout):
+    """Official axes of size 1 also stand before ours."""
+
+    before: int = 0
+
+    def store(self, ours: np.ndarray) -> np.ndarray:
+        stored = super().store(ours)
+        return stored.reshape((1,) * self.before + stored.shape)
+
+    def load(self, official: np.ndarray) -> np.ndarray:
+        return super().load(official.reshape(official.shape[self.before :]))
+
+
+@dataclass(frozen=True)
+class Patches(Layout):
+    """A convolution over whole patches that we keep as a linear map."""
+
+    patch: tuple[int, ...] = ()  # channels, frames, rows, columns
+
+    def store(self, ours: np.ndarray) -> np.ndarray:
+        stored = super().store(ours)
+        return stored.reshape(stored.shape[0], *self.patch)
+
+    def load(self, official: np.ndarray) -> np.ndarray:
+        return super().load(official.reshape(official.shape[0], -1))
 
 
 LINEAR = Layout((1, 0))
@@ -170,6 +199,7 @@ def copy_files(names: Iterable[str], origin: Path, folder: Path) -> None:
     """Copies the files of those names that a folder has."""
     for name in names:
         if (origin / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(origin / name, folder / name)
 
 
@@ -194,6 +224,34 @@ def tensor_table(abstract: PyTree, source: Callable[[str, int], Source]) -> dict
                 raise ValueError(f"{path} and {table[name].path} both claim the tensor {name}")
             table[name] = Tensor(path, layer, where, shape)
     return table
+
+
+def weight_files(folder: Path, others: Collection[str] = ()) -> list[Path]:
+    """The safetensors files of a model: those of the folder's index, or all that there are.
+
+    Args:
+      folder: of the checkpoint.
+      others: names of files that hold something else.
+
+    Raises:
+      UserError: there are none, or the index is damaged.
+    """
+    index = folder / INDEX_FILE
+    if index.exists():
+        try:
+            return sorted(
+                {folder / n for n in json.loads(index.read_text())["weight_map"].values()}
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{index} is no index of safetensors files ({error}); restore the file."
+            ) from error
+    found = sorted(p for p in folder.glob("*.safetensors") if p.name not in others)
+    if not found:
+        raise UserError(
+            f"{folder} holds no safetensors files; copy them from the checkpoint you downloaded."
+        )
+    return found
 
 
 def check(checkpoint: Checkpoint, table: Mapping[str, Tensor], unused: Iterable[str] = ()) -> None:

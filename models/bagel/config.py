@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from asg_jax.errors import UserError
-from asg_jax.models.bagel.vae import VAEConfig
 from asg_jax.models.bagel.vision import VisionConfig
 from asg_jax.models.config_files import interpreting, official, read_object, renamed, write_objects
 from asg_jax.models.layers.language import LanguageConfig
 from asg_jax.models.layers.mlp import ACTIVATIONS
+from asg_jax.models.layers.vae import VAEConfig
 
 FILES = "a BAGEL folder holds llm_config.json, vit_config.json, ema.safetensors and ae.safetensors"
 

@@ -1,0 +1,143 @@
+"""From CLIP features to pixels: diffusion of latents by the UNet, then the autoencoder."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from jaxtyping import Array, Float, Key
+
+from asg_jax.models.sharding import BATCH_AXES
+
+if TYPE_CHECKING:
+    from asg_jax.models.blip3o.model import Blip3o
+
+PURPOSE = zlib.crc32(b"pixels")  # keys of the decoder are not those that drew the features
+TRAIN_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class DecodingConfig:
+    """How features become pixels; defaults are those of the official pipeline.
+
+    Attributes:
+      size: (height, width) of the pictures in pixels.
+      told: the size that the UNet is told the picture had before it was cut, whatever `size` is.
+      steps: network evaluations of the UNet.
+      guidance: scale against the features of a blank prompt; at most 1 turns it off.
+      blank_steps: network evaluations that draw those features.
+      blank_guidance: guidance scale with which they are drawn.
+      betas: first and last noise variance of the UNet's 1000 times, between which roots are even.
+    """
+
+    size: tuple[int, int] = (1024, 1024)
+    told: tuple[int, int] = (1024, 1024)
+    steps: int = 50
+    guidance: float = 3.0
+    blank_steps: int = 30
+    blank_guidance: float = 3.0
+    betas: tuple[float, float] = (0.00085, 0.012)
+
+
+class EulerTable(NamedTuple):
+    """Times at which the network is asked, and noise levels before each step and at the end."""
+
+    timesteps: Float[np.ndarray, " steps"]
+    sigmas: Float[np.ndarray, " steps_and_end"]
+
+    @property
+    def start(self) -> float:
+        """Standard deviation of the first latents."""
+        return math.sqrt(float(self.sigmas[0]) ** 2 + 1)
+
+
+def euler_table(steps: int, betas: tuple[float, float]) -> EulerTable:
+    """Evenly spaced times from the end of the scale, and sigma^2 = (1 - a) / a there.
+
+    a is the share of signal that is left. (Elucidating diffusion models, arXiv 2206.00364.)
+    """
+    variances = np.linspace(math.sqrt(betas[0]), math.sqrt(betas[1]), TRAIN_STEPS) ** 2
+    left = np.cumprod(1 - variances)
+    times = np.arange(steps)[::-1] * (TRAIN_STEPS // steps) + 1
+    sigmas = np.append(np.sqrt((1 - left) / left)[times], 0)
+    return EulerTable(times.astype(np.float32), sigmas.astype(np.float32))
+
+
+def draw_pixels(
+    model: Blip3o,
+    tokens: Float[Array, "B G L C"],
+    blank: Float[Array, "1 L C"] | None,
+    keys: Key[Array, "B G"],
+) -> Float[Array, "B G H W 3"]:
+    """Pictures in [0, 1], one at a time on every device, each with noise of its own."""
+    vae, config = model.config.vae, model.config.decoding
+    shape = (*(n // vae.downsample for n in config.size), vae.latent_channels)
+    noise = jax.vmap(
+        jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, PURPOSE), shape))
+    )(keys)
+    draw = lambda tokens, noise: finish(model, diffuse(model, config, tokens, blank, noise))
+    return by_slices(draw, (tokens, noise), keys.shape[0])
+
+
+def by_slices(function, inputs, batch: int):
+    """`function` of rows (R, ...), applied to inputs (B, G, ...) in slices.
+
+    A slice holds one row for each device that the batch is cut over, so that all are busy.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    cut = set(BATCH_AXES) <= set(mesh.auto_axes)
+    devices = math.prod(mesh.shape[axis] for axis in BATCH_AXES) if cut else 1
+    devices = devices if batch % devices == 0 else 1
+    split = lambda x: rearrange(x, "(n b) g ... -> (b g) n ...", n=devices)
+    join = lambda x: rearrange(x, "(b g) n ... -> (n b) g ...", b=batch // devices)
+    return jax.tree.map(
+        join, jax.lax.map(lambda part: function(*part), jax.tree.map(split, inputs))
+    )
+
+
+def finish(model: Blip3o, latents: Float[Array, "R h w c"]) -> Float[Array, "R H W 3"]:
+    """Pictures in [0, 1] of scaled latents."""
+    return jnp.clip(model.vae.decode(latents) * 0.5 + 0.5, 0, 1)
+
+
+def diffuse(
+    model: Blip3o,
+    config: DecodingConfig,
+    tokens: Float[Array, "R L C"],
+    blank: Float[Array, "1 L C"] | None,
+    noise: Float[Array, "R h w c"],
+) -> Float[Array, "R h w c"]:
+    """Scaled latents of pictures with those features, by Euler steps in float32.
+
+    Args:
+      model: the network.
+      config: steps, guidance and sizes.
+      tokens: features of every picture.
+      blank: features of the blank prompt; read if there is guidance.
+      noise: normal.
+    """
+    table, guided = euler_table(config.steps, config.betas), config.guidance > 1
+    features, rows = tokens, tokens.shape[0]
+    if guided:
+        assert blank is not None  # the condition holds it where guidance needs it
+        features = jnp.concatenate([tokens, jnp.broadcast_to(blank, tokens.shape)])
+    sizes = jnp.asarray([*config.told, 0, 0, *config.size], jnp.float32)
+    guide = model.unet.guide(features, jnp.broadcast_to(sizes, (len(features), 6)))
+    timesteps, sigmas = jnp.asarray(table.timesteps), jnp.asarray(table.sigmas)
+
+    def step(i, latents):
+        scaled = latents / jnp.sqrt(sigmas[i] ** 2 + 1)
+        if not guided:
+            found = model.unet(scaled, timesteps[i], guide)
+        else:
+            both = model.unet(jnp.concatenate([scaled, scaled]), timesteps[i], guide)
+            found = both[rows:] + config.guidance * (both[:rows] - both[rows:])
+        return latents + found * (sigmas[i + 1] - sigmas[i])
+
+    return jax.lax.fori_loop(0, config.steps, step, noise * table.start)
