@@ -58,10 +58,10 @@ _TINY = Blip3oConfig(
         sections=(4, 6, 6),
     ),
     vision=WindowVisionConfig(
-        width=128, layers=2, heads=4, inner=256, patch=8, frames=1, window=16, full=(1,)
+        width=96, layers=2, heads=4, inner=192, patch=8, frames=1, window=16, full=(1,)
     ),
     queries=16,
-    dit=DiTConfig(width=128, layers=4, heads=4, kv_heads=4, inner=320, side=4, channels=32),
+    dit=DiTConfig(width=128, layers=4, heads=4, kv_heads=4, inner=256, side=4, channels=32),
     eva=EVAConfig(width=32, layers=2, heads=2, inner=64, side=32, patch=4, pool=2),
     unet=UNetConfig(
         channels=(32, 64),
@@ -146,7 +146,7 @@ FAMILY = Family(
     official_module=lambda backbone, path: checkpoint.official_module(backbone.config, path),
     rules=RULES,
     roles=ROLES,
-    sizes={"blip3o-8b": _FULL},
+    sizes={"blip3o-8b": _FULL, **SMALL},
     random=_random,
     small=(),
     create=_create,

@@ -5,15 +5,22 @@ from dataclasses import replace
 
 import pytest
 
-from asg_jax.configs import bagel_7b, bagel_tiny, vargpt_tiny, vargpt_v11
+from asg_jax.configs import bagel_7b, bagel_tiny, blip3o_8b, vargpt_tiny, vargpt_v11
 from asg_jax.errors import UserError
 from asg_jax.methods.asg.settings import check
+from asg_jax.models.blip3o.adapters import ROLES
 from asg_jax.prompts import LANGUAGES
 from asg_jax.train.evolve.config import FILE, MeshAxes, check_folder, read
 from asg_jax.train.evolve.typed import plain
 from tests.train.evolve.fake import CONFIG
 
-KINDS = {bagel_tiny: "flow", bagel_7b: "flow", vargpt_tiny: "bits", vargpt_v11: "bits"}
+KINDS = {
+    bagel_tiny: "flow",
+    bagel_7b: "flow",
+    blip3o_8b: "flow",
+    vargpt_tiny: "bits",
+    vargpt_v11: "bits",
+}
 
 
 @pytest.mark.parametrize("module", KINDS)
@@ -35,6 +42,15 @@ def test_the_large_configs_hold_the_numbers_of_the_paper(module):
     assert {
         (r.learning_rate, r.rank, r.alpha) for r in map(method.role, ("proposer", "solver"))
     } == {(1e-6, 16, 32.0)}
+
+
+def test_the_tables_of_blip3o_hold_the_ranks_of_the_paper():
+    """16, but for the merger of the vision tower, where the Solver has 4."""
+    method = read(blip3o_8b.get_config().to_dict()).method
+    assert (method.solver.rank, method.solver.alpha) == (None, None)
+    assert [(spec.rank, spec.alpha) for spec in ROLES["solver"]] == [(16, 32.0), (4, 8.0)]
+    assert (method.generator.rank, method.generator.alpha) == (16, 32.0)
+    assert (method.sampler.grid, method.sampler.shift) == ((8, 8), 1.0)
 
 
 @pytest.mark.parametrize(
