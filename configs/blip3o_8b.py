@@ -33,9 +33,11 @@ def get_config() -> ConfigDict:
     config.update(
         name="blip3o_8b",
         model="BLIP3o-Model-8B",
-        # The flow of features, without guidance; how they become pixels is the model's own.
-        method={"sampler": {"grid": (8, 8), "steps": 30, "shift": 1.0}},
+        method={
+            # The flow of features, without guidance; how they become pixels is the model's own.
+            "sampler": {"grid": (8, 8), "steps": 30, "shift": 1.0},
+            # Rank 16 as for the others, but for the merger of the vision tower, where it is 4.
+            "solver": {"rank": None, "alpha": None},
+        },
     )
-    # Rank 16 as for the others, but for the merger of the vision tower, where it is 4.
-    config.method.solver.update(rank=None, alpha=None)
     return config

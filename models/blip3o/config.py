@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from asg_jax.errors import UserError
-from asg_jax.models.blip3o.decoding import DecodingConfig
 from asg_jax.models.blip3o.dit import DiTConfig
 from asg_jax.models.blip3o.eva import EVAConfig
 from asg_jax.models.blip3o.unet import UNetConfig
@@ -31,6 +30,29 @@ UNET, VAE = f"{DECODER}/unet/config.json", f"{DECODER}/vae/config.json"
 SCHEDULER = f"{DECODER}/scheduler/scheduler_config.json"
 FILES = "a BLIP3o folder holds config.json, safetensors files and the folder diffusion-decoder"
 SDXL_SCALE = 0.13025
+
+
+@dataclass(frozen=True)
+class DecodingConfig:
+    """How features become pixels; defaults are those of the official pipeline.
+
+    Attributes:
+      size: (height, width) of the pictures in pixels.
+      told: the size that the UNet is told the picture had before it was cut, whatever `size` is.
+      steps: network evaluations of the UNet.
+      guidance: scale against the features of a blank prompt; at most 1 turns it off.
+      blank_steps: network evaluations that draw those features.
+      blank_guidance: guidance scale with which they are drawn.
+      betas: first and last noise variance of the UNet's 1000 times, between which roots are even.
+    """
+
+    size: tuple[int, int] = (1024, 1024)
+    told: tuple[int, int] = (1024, 1024)
+    steps: int = 50
+    guidance: float = 3.0
+    blank_steps: int = 30
+    blank_guidance: float = 3.0
+    betas: tuple[float, float] = (0.00085, 0.012)
 
 
 @dataclass(frozen=True)

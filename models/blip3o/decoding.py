@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,36 +12,12 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float, Key
 
+from asg_jax.models.blip3o.config import DecodingConfig
+from asg_jax.models.blip3o.model import Blip3o
 from asg_jax.models.sharding import BATCH_AXES
-
-if TYPE_CHECKING:
-    from asg_jax.models.blip3o.model import Blip3o
 
 PURPOSE = zlib.crc32(b"pixels")  # keys of the decoder are not those that drew the features
 TRAIN_STEPS = 1000
-
-
-@dataclass(frozen=True)
-class DecodingConfig:
-    """How features become pixels; defaults are those of the official pipeline.
-
-    Attributes:
-      size: (height, width) of the pictures in pixels.
-      told: the size that the UNet is told the picture had before it was cut, whatever `size` is.
-      steps: network evaluations of the UNet.
-      guidance: scale against the features of a blank prompt; at most 1 turns it off.
-      blank_steps: network evaluations that draw those features.
-      blank_guidance: guidance scale with which they are drawn.
-      betas: first and last noise variance of the UNet's 1000 times, between which roots are even.
-    """
-
-    size: tuple[int, int] = (1024, 1024)
-    told: tuple[int, int] = (1024, 1024)
-    steps: int = 50
-    guidance: float = 3.0
-    blank_steps: int = 30
-    blank_guidance: float = 3.0
-    betas: tuple[float, float] = (0.00085, 0.012)
 
 
 class EulerTable(NamedTuple):

@@ -25,10 +25,10 @@ from asg_jax.models.blip3o.config import (
     JSON_FILES,
     Blip3oConfig,
     Blip3oTokens,
+    DecodingConfig,
     describes,
     write_config,
 )
-from asg_jax.models.blip3o.decoding import DecodingConfig
 from asg_jax.models.blip3o.dit import DiTConfig
 from asg_jax.models.blip3o.eva import EVAConfig
 from asg_jax.models.blip3o.processor import Blip3oProcessor

@@ -5,8 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from asg_jax.models.blip3o.checkpoint import DECODER_FILE, EVA_FILE, MAIN_FILE
-from asg_jax.models.blip3o.config import DECODER, Blip3oConfig, Blip3oTokens, write_config
-from asg_jax.models.blip3o.decoding import DecodingConfig
+from asg_jax.models.blip3o.config import (
+    DECODER,
+    Blip3oConfig,
+    Blip3oTokens,
+    DecodingConfig,
+    write_config,
+)
 from asg_jax.models.blip3o.dit import DiTConfig
 from asg_jax.models.blip3o.eva import EVAConfig
 from asg_jax.models.blip3o.unet import UNetConfig

@@ -11,11 +11,11 @@ from asg_jax.models.blip3o.config import (
     OWN,
     Blip3oConfig,
     Blip3oTokens,
+    DecodingConfig,
     describes,
     read_config,
     write_config,
 )
-from asg_jax.models.blip3o.decoding import DecodingConfig
 from asg_jax.models.blip3o.dit import DiTConfig
 from asg_jax.models.blip3o.eva import EVAConfig
 from asg_jax.models.blip3o.unet import UNetConfig

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from asg_jax.backbone import Params, Sampler
+from asg_jax.models.blip3o.backbone import Blip3oBackbone
 from asg_jax.models.blip3o.family import FAMILY, SMALL
 from asg_jax.models.checkpoint import paths
 from asg_jax.models.registry import family, open_model
@@ -35,7 +36,7 @@ def test_the_tiny_folder_is_small_and_reads_back(tiny):
     files = [file for file in tiny.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) <= 8_000_000
     model = open_model(str(tiny), "float32", targets=True)
-    assert model.backbone.config == TINY and FAMILY.stored_dtype(tiny) == "bfloat16"
+    assert model.backbone == Blip3oBackbone(TINY) and FAMILY.stored_dtype(tiny) == "bfloat16"
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(model.base))
     assert {"language", "vision", "queries", "dit", "eva", "unet", "vae"} == set(model.base)
     processor = model.processor
@@ -50,7 +51,7 @@ def test_the_tiny_model_sees_draws_and_encodes_scenes(tiny):
     model = open_model(str(tiny), "float32", targets=True)
     backbone, params, run = model.backbone, Params(model.base), jax.eval_shape
     spec = backbone.spec
-    assert (spec.max_grid, spec.token_pixels, backbone.config.decoding.steps) == ((4, 4), 8, 8)
+    assert (spec.max_grid, spec.token_pixels, TINY.decoding.steps) == ((4, 4), 8, 8)
     view = run(model.processor.view, jnp.zeros((2, 32, 32, 3)))
     assert run(backbone.encode_image, params, view).shape == (2, 4, 128)
     prompts = model.processor.prompt([["a red circle"], ["a green square"]], "draw").prompts
@@ -89,5 +90,5 @@ def test_drawing_parameters_are_told_apart():
 @pytest.mark.slow
 def test_sizes_open_by_name():
     model = open_model("random:blip3o-tiny")
-    assert model.backbone.config == TINY and "eva" in model.base
+    assert model.backbone == Blip3oBackbone(TINY) and "eva" in model.base
     assert FAMILY.sizes["blip3o-8b"].decoding.size == (1024, 1024)
