@@ -12,7 +12,6 @@ import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Float, Key
 
-from asg_jax.models.blip3o.config import DecodingConfig
 from asg_jax.models.blip3o.model import Blip3o
 from asg_jax.models.sharding import BATCH_AXES
 
@@ -56,7 +55,8 @@ def draw_pixels(
     noise = jax.vmap(
         jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, PURPOSE), shape))
     )(keys)
-    draw = lambda tokens, noise: finish(model, diffuse(model, config, tokens, blank, noise))
+    guidance = config.guidance
+    draw = lambda tokens, noise: finish(model, diffuse(model, tokens, blank, noise, guidance))
     return by_slices(draw, (tokens, noise), keys.shape[0])
 
 
@@ -83,24 +83,24 @@ def finish(model: Blip3o, latents: Float[Array, "R h w c"]) -> Float[Array, "R H
 
 def diffuse(
     model: Blip3o,
-    config: DecodingConfig,
     tokens: Float[Array, "R L C"],
     blank: Float[Array, "1 L C"] | None,
     noise: Float[Array, "R h w c"],
+    guidance: float | Float[Array, ""],
 ) -> Float[Array, "R h w c"]:
     """Scaled latents of pictures with those features, by Euler steps in float32.
 
     Args:
       model: the network.
-      config: steps, guidance and sizes.
       tokens: features of every picture.
-      blank: features of the blank prompt; read if there is guidance.
+      blank: features of the blank prompt; None turns guidance off.
       noise: normal.
+      guidance: scale against the blank prompt.
     """
-    table, guided = euler_table(config.steps, config.betas), config.guidance > 1
-    features, rows = tokens, tokens.shape[0]
-    if guided:
-        assert blank is not None  # the condition holds it where guidance needs it
+    config = model.config.decoding
+    table, rows = euler_table(config.steps, config.betas), tokens.shape[0]
+    features = tokens
+    if blank is not None:
         features = jnp.concatenate([tokens, jnp.broadcast_to(blank, tokens.shape)])
     sizes = jnp.asarray([*config.told, 0, 0, *config.size], jnp.float32)
     guide = model.unet.guide(features, jnp.broadcast_to(sizes, (len(features), 6)))
@@ -108,11 +108,11 @@ def diffuse(
 
     def step(i, latents):
         scaled = latents / jnp.sqrt(sigmas[i] ** 2 + 1)
-        if not guided:
+        if blank is None:
             found = model.unet(scaled, timesteps[i], guide)
         else:
             both = model.unet(jnp.concatenate([scaled, scaled]), timesteps[i], guide)
-            found = both[rows:] + config.guidance * (both[:rows] - both[rows:])
+            found = both[rows:] + guidance * (both[:rows] - both[rows:])
         return latents + found * (sigmas[i + 1] - sigmas[i])
 
     return jax.lax.fori_loop(0, config.steps, step, noise * table.start)

@@ -90,6 +90,12 @@ _TINY = Blip3oConfig(
     request="",
 )
 SMALL = {"blip3o-tiny": _TINY}
+# With random weights texts are bytes.
+_BYTES = replace(
+    _TINY,
+    language=replace(_TINY.language, vocabulary=272),
+    tokens=Blip3oTokens(*range(256, 266)),
+)
 
 
 def _open(folder: Path, dtype: str) -> tuple[Blip3oBackbone, Blip3oProcessor]:
@@ -146,7 +152,7 @@ FAMILY = Family(
     official_module=lambda backbone, path: checkpoint.official_module(backbone.config, path),
     rules=RULES,
     roles=ROLES,
-    sizes={"blip3o-8b": _FULL, **SMALL},
+    sizes={"blip3o-8b": _FULL, "blip3o-4m": _BYTES},
     random=_random,
     small=(),
     create=_create,

@@ -147,9 +147,9 @@ def test_parameters_are_cut_over_a_mesh(blip3o, folder):
         assert any(path.startswith(part) for path in cut), part
 
 
-def test_the_autoencoder_stays_in_float32(folder):
-    backbone, base = checkpoint.load(folder)
-    assert backbone.config.unet.dtype == "bfloat16" and base["queries"].dtype == jnp.bfloat16
+def test_the_autoencoder_stays_in_float32(blip3o, folder):
+    base = blip3o.backbone.abstract_base("bfloat16")
+    assert base["queries"].dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(base["vae"])} == {np.dtype(np.float32)}
     assert {leaf.dtype for leaf in jax.tree.leaves(base["unet"])} == {jnp.dtype(jnp.bfloat16)}
     assert checkpoint.stored_dtype(folder) == "float32"
@@ -173,8 +173,8 @@ def test_a_pickled_tower_is_not_read(copy):
     """The one line that converts it is part of the message."""
     (copy / checkpoint.EVA_FILE).rename(copy / "pytorch_model.bin")
     with pytest.raises(UserError, match=r"is missing; .*a pickle.*save_file\(torch\.load\("):
-        checkpoint.load(copy, targets=True)
-    checkpoint.load(copy)
+        checkpoint.load(copy, "float32", targets=True)
+    checkpoint.load(copy, "float32")
 
 
 def without(tensors, name):
@@ -206,7 +206,7 @@ def test_damage_is_named(copy, damage):
     change, words = DAMAGES[damage]
     change(copy)
     with pytest.raises(UserError) as error:
-        checkpoint.load(copy)
+        checkpoint.load(copy, "float32")
     for word in words:
         assert re.search(word, str(error.value)), str(error.value)
 

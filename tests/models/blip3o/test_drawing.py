@@ -140,33 +140,25 @@ def test_the_adapter_that_learns_is_the_one_that_draws(blip3o, draw, prompts, sa
 
 
 @pytest.fixture(scope="module")
-def short(blip3o):
-    """The backbone with two steps of the UNet, guided, in place of many."""
-    config = blip3o.backbone.config
-    decode = replace(config.decoding, steps=2, blank_steps=2)
-    return replace(blip3o.backbone, config=replace(config, decoding=decode))
+def condition(blip3o, prompts):
+    return jax.jit(blip3o.backbone.condition)(blip3o.params, prompts, jax.random.key(0))
 
 
-@pytest.fixture(scope="module")
-def condition(blip3o, short, prompts):
-    return jax.jit(short.condition)(blip3o.params, prompts, jax.random.key(0))
-
-
-def target_of(short):
-    grid, channels = short.spec.max_grid, short.spec.token_channels
+def target_of(backbone):
+    grid, channels = backbone.spec.max_grid, backbone.spec.token_channels
     values = jax.random.normal(jax.random.key(5), (2, 2, grid[0] * grid[1], channels))
     return Target(values, grid)
 
 
-def test_pixels_have_keys_of_their_own(blip3o, short, condition):
+def test_pixels_have_keys_of_their_own(blip3o, condition):
     """One picture's numbers depend on its own key, which drew other numbers for its features."""
-    pixels, target, own = jax.jit(short.pixels), target_of(short), keys(2, 2)
-    found = pixels(blip3o.params, condition, target, own)
-    height, width = short.config.decoding.size
+    pixels, target, own = blip3o.jit("pixels"), target_of(blip3o.backbone), keys(2, 2)
+    found = pixels(condition, target, own)
+    height, width = blip3o.backbone.config.decoding.size
     assert found.shape == (2, 2, height, width, 3)
     assert float(found.min()) >= 0 and float(found.max()) <= 1
-    np.testing.assert_array_equal(found, pixels(blip3o.params, condition, target, own))
-    changed = pixels(blip3o.params, condition, target, own.at[0, 1].set(jax.random.key(9)))
+    np.testing.assert_array_equal(found, pixels(condition, target, own))
+    changed = pixels(condition, target, own.at[0, 1].set(jax.random.key(9)))
     same = np.asarray((found == changed).all((2, 3, 4)))
     assert same.tolist() == [[True, False], [True, True]]
     fold = lambda purpose: jax.random.normal(jax.random.fold_in(own[0, 0], purpose), (4,))
@@ -175,13 +167,13 @@ def test_pixels_have_keys_of_their_own(blip3o, short, condition):
     assert decoding.PURPOSE > 10_000  # beyond the streams of the steps of a flow
 
 
-def test_the_blank_prompt_guides_the_pixels(blip3o, short, condition):
+def test_the_blank_prompt_guides_the_pixels(blip3o, condition):
     """Its features stand in the condition: always the same ones, whatever the prompts."""
-    assert condition.blank.shape == (1, *target_of(short).values.shape[2:])
-    target, own = target_of(short), keys(2, 2)
+    assert condition.blank.shape == (1, *target_of(blip3o.backbone).values.shape[2:])
+    target, own = target_of(blip3o.backbone), keys(2, 2)
     changed = replace(condition, blank=condition.blank + 1)
-    pixels = jax.jit(short.pixels)
-    found = [pixels(blip3o.params, c, target, own) for c in (condition, changed)]
+    pixels = blip3o.jit("pixels")
+    found = [pixels(c, target, own) for c in (condition, changed)]
     assert float(jnp.abs(found[0] - found[1]).max()) > 1e-3
 
 

@@ -88,7 +88,24 @@ def test_drawing_parameters_are_told_apart():
 
 
 @pytest.mark.slow
-def test_sizes_open_by_name():
-    model = open_model("random:blip3o-tiny")
-    assert model.backbone == Blip3oBackbone(TINY) and "eva" in model.base
-    assert FAMILY.sizes["blip3o-8b"].decoding.size == (1024, 1024)
+def test_a_random_model_draws_and_sees():
+    """The named size runs a prompt to pixels, in texts of bytes."""
+    model = open_model("random:blip3o-4m")
+    backbone, params = model.backbone, Params(model.base)
+    assert sum(leaf.size for leaf in jax.tree.leaves(model.base)) < 5_000_000
+    prompts = model.processor.prompt([["a red circle"]], "draw").prompts
+    sampler, keys = Sampler((4, 4), 2, 1.0, 2.0), jax.random.split(jax.random.key(0), (1, 2))
+
+    @jax.jit
+    def draw(params, prompts, keys):
+        condition = backbone.condition(params, prompts, keys[0, 0])
+        state = backbone.start(params, condition, keys, sampler)
+        for i in range(sampler.steps):
+            state = backbone.step(params, condition, state, i, sampler)
+        target = backbone.preview(params, condition, state, sampler)
+        return backbone.pixels(params, condition, target, keys)
+
+    pixels = draw(params, prompts, keys)
+    assert pixels.shape == (1, 2, 32, 32, 3) and bool(jnp.isfinite(pixels).all())
+    features = backbone.encode_image(params, model.processor.view(pixels[0]))
+    assert features.shape == (2, 4, 128)
