@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from asg_jax.backbone import PyTree
 from asg_jax.errors import UserError
+from asg_jax.models.config_files import read_object
 
 # safetensors' names of the dtypes that weights come in.
 DTYPES = {
@@ -30,6 +31,7 @@ DTYPES = {
 
 BLOCK = 1 << 20  # numbers that are looked at together: they stay in the cache of a processor
 
+INDEX_FILE = "model.safetensors.index.json"
 STACKED = "{n"  # in the name of every layer of a stack, see `layer_name`
 
 
@@ -52,6 +54,34 @@ class Layout:
         """The official tensor in our shape."""
         squeezed = official.reshape(official.shape[: official.ndim - self.ones])
         return squeezed.transpose(np.argsort(self.axes))
+
+
+@dataclass(frozen=True)
+class Framed(Layout):
+    """Official axes of size 1 also stand before ours."""
+
+    before: int = 0
+
+    def store(self, ours: np.ndarray) -> np.ndarray:
+        stored = super().store(ours)
+        return stored.reshape((1,) * self.before + stored.shape)
+
+    def load(self, official: np.ndarray) -> np.ndarray:
+        return super().load(official.reshape(official.shape[self.before :]))
+
+
+@dataclass(frozen=True)
+class Patches(Layout):
+    """A convolution over whole patches that we keep as a linear map."""
+
+    patch: tuple[int, ...] = ()  # channels, frames, rows, columns
+
+    def store(self, ours: np.ndarray) -> np.ndarray:
+        stored = super().store(ours)
+        return stored.reshape(stored.shape[0], *self.patch)
+
+    def load(self, official: np.ndarray) -> np.ndarray:
+        return super().load(official.reshape(official.shape[0], -1))
 
 
 LINEAR = Layout((1, 0))
@@ -172,6 +202,7 @@ def copy_files(names: Iterable[str], origin: Path, folder: Path) -> None:
     """Copies the files of those names that a folder has."""
     for name in names:
         if (origin / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(origin / name, folder / name)
 
 
@@ -196,6 +227,38 @@ def tensor_table(abstract: PyTree, source: Callable[[str, int], Source]) -> dict
                 raise ValueError(f"{path} and {table[name].path} both claim the tensor {name}")
             table[name] = Tensor(path, layer, where, shape)
     return table
+
+
+def weight_files(folder: Path, others: Collection[str] = ()) -> list[Path]:
+    """The safetensors files of a model: those of the folder's index, or all that there are.
+
+    Args:
+      folder: of the checkpoint.
+      others: names of files that hold something else.
+
+    Raises:
+      UserError: there are none, or the index is damaged.
+    """
+    index = folder / INDEX_FILE
+    if index.exists():
+        try:
+            names = set(read_object(index, "restore it")["weight_map"].values())
+            wrong = [name for name in names if Path(name).name != name]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{index} is no index of safetensors files ({error}); restore the file."
+            ) from error
+        if wrong:
+            raise UserError(
+                f"{index} names {wrong[0]}, which is outside of its folder; restore it."
+            )
+        return sorted(folder / name for name in names)
+    found = sorted(p for p in folder.glob("*.safetensors") if p.name not in others)
+    if not found:
+        raise UserError(
+            f"{folder} holds no safetensors files; copy them from the checkpoint you downloaded."
+        )
+    return found
 
 
 def check(checkpoint: Checkpoint, table: Mapping[str, Tensor], unused: Iterable[str] = ()) -> None:

@@ -21,7 +21,11 @@ from asg_jax.models.checkpoint import paths
 from asg_jax.models.places import new_folder, place
 from asg_jax.models.sharding import Rules, shardings
 
-FAMILIES = ("bagel", "vargpt")  # sub-packages; each offers a FAMILY in its module `family`
+FAMILIES = (
+    "bagel",
+    "blip3o",
+    "vargpt",
+)  # sub-packages; each offers a FAMILY in its module `family`
 CONVERTED = "orbax"  # sub-folder that holds the parameters of a converted model
 RANDOM = "random:"  # prefix of the name of a model with random weights
 SHIPPED = Path(__file__).parent / "shipped"  # checkpoints that come with the package, by name
@@ -50,6 +54,8 @@ class Family:
       autoencoder_loss: what pre-training that part minimises, of the backbone, base parameters,
         pictures in [0, 1], a key and the weight of its regularisation.
       remat: the backbone with a policy of what the backward pass recomputes (none, dots, full).
+      with_targets: the backbone with what `encode_target` alone needs, and those base parameters,
+        where a folder is opened without them; from the folder, the backbone, a dtype and a mesh.
     """
 
     describes: Callable[[Path], bool]
@@ -69,6 +75,7 @@ class Family:
     draws: str
     autoencoder_loss: Callable[[Any, PyTree, Array, Array, float], Array]
     remat: Callable[[Any, str], Any]
+    with_targets: Callable[[Path, Any, str, Mesh | None], tuple[Any, PyTree]] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,9 @@ def model_folder(name: str) -> Path:
     )
 
 
-def open_model(name: str, dtype: str | None = None, mesh: Mesh | None = None) -> Model:
+def open_model(
+    name: str, dtype: str | None = None, mesh: Mesh | None = None, targets: bool = False
+) -> Model:
     """Opens a model.
 
     Args:
@@ -135,6 +144,7 @@ def open_model(name: str, dtype: str | None = None, mesh: Mesh | None = None) ->
       dtype: of parameters and computation; that of the stored weights by default, float32 for
         shipped models, which are stored in bfloat16 for size alone.
       mesh: devices over which the parameters are cut; the default device without it.
+      targets: whether `encode_target` will be asked for; what it alone needs can be large.
 
     Raises:
       UserError: nothing of that name is there, or its files are damaged.
@@ -156,6 +166,10 @@ def open_model(name: str, dtype: str | None = None, mesh: Mesh | None = None) ->
         dtype = dtype or kind.stored_dtype(folder)
         backbone, processor = kind.open(folder, dtype)
         base = kind.load(folder, dtype, mesh)
+    if targets and kind.with_targets is not None:
+        stored = dtype or str(jax.tree.leaves(base)[0].dtype)
+        backbone, part = kind.with_targets(folder, backbone, stored, mesh)
+        base = base | part
     return Model(backbone, base, processor, kind, folder)
 
 

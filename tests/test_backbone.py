@@ -1,8 +1,8 @@
 """The protocol's types carry an understanding and a generation call of each backbone.
 
-BAGEL runs its real code at full size through `jax.eval_shape`. BLIP3o and VARGPT-v1.1 are stood
-for by the shapes of their data at full size: what their prompts, caches, conditions and rollout
-states hold fits the types that the method sees.
+BAGEL and BLIP3o run their real code at full size through `jax.eval_shape`. VARGPT-v1.1 is stood for
+by the shapes of its data at full size: what its prompts, caches, conditions and rollout states hold
+fits the types that the method sees.
 """
 
 from dataclasses import dataclass, replace
@@ -18,7 +18,6 @@ from asg_jax.backbone import (
     BitsTrace,
     Cache,
     Draw,
-    Flow,
     Image,
     LoRA,
     Params,
@@ -33,6 +32,8 @@ from asg_jax.backbone import (
 )
 from asg_jax.models.bagel.backbone import BagelBackbone
 from asg_jax.models.bagel.config import BagelConfig
+from asg_jax.models.blip3o.backbone import Blip3oBackbone
+from asg_jax.models.blip3o.config import Blip3oConfig
 
 B, G, T = 2, 3, 5
 
@@ -79,40 +80,6 @@ class QwenShapes:
 
     def encode_latents(self, params, target):
         return jnp.zeros((*target.values.shape[:-1], self.width))
-
-
-@dataclass(frozen=True)
-class Blip3oShapes(QwenShapes):
-    """Diffusion of 64 semantic features under 64 query states; a UNet makes the pixels."""
-
-    vocabulary: int = 151668
-    spec = Spec("flow", 30, False, 112, 1792, (8, 8), 3, 151668)
-
-    def encode_target(self, params, pixels, key):
-        return Target(jnp.zeros((pixels.shape[0], 64, 1792)), (8, 8))
-
-    def condition(self, params, prompts, keys):
-        batch = prompts.main.ids.shape[0]
-        negative = jnp.zeros((prompts.negative.ids.shape[0], 64, 1792))
-        return {"queries": jnp.zeros((batch, 64, self.width)), "negative": negative}
-
-    def start(self, params, condition, keys, sampler):
-        return State(jnp.zeros((*keys.shape, 64, 1792)), keys)
-
-    def step(self, params, condition, state, i, sampler):
-        return replace(state, inner=state.inner + i)
-
-    def preview(self, params, condition, state, sampler):
-        return Target(state.inner, sampler.grid)
-
-    def pixels(self, params, condition, target, keys):
-        return jnp.zeros((*keys.shape, 896, 896, 3))
-
-    def velocity(self, params, condition, x, t, grid):
-        return x * t[..., None, None]
-
-    def terms(self, params, condition, target, draw):
-        return Flow(target.values, draw.noise - target.values)
 
 
 SCALES = (1, 2, 4, 6, 8, 12, 16, 20, 24, 32)  # square sides of the 512 x 512 schedule
@@ -188,9 +155,10 @@ IDS = jax.ShapeDtypeStruct((B, G, T), jnp.int32)
 MASK = jax.ShapeDtypeStruct((B, G, T), bool)
 
 BAGEL = BagelBackbone(BagelConfig().compute("bfloat16", remat="full"))
+BLIP3O = Blip3oBackbone(Blip3oConfig().compute("bfloat16", remat="full"))
 MODELS = {
     "bagel": (BAGEL, Params(BAGEL.abstract_base()), image_shapes(1024, 588), 1024, (64, 64)),
-    "blip3o": (Blip3oShapes(), Params({}), image_shapes(4096, 1176), 1024, (8, 8)),
+    "blip3o": (BLIP3O, Params(BLIP3O.abstract_base()), image_shapes(4096, 1176), 1024, (8, 8)),
     "vargpt": (VargptShapes(), Params({}), image_shapes(1296, 1176), 324, (32, 32)),
 }
 
@@ -273,6 +241,10 @@ def test_encoding_a_target(model):
     target = jax.eval_shape(lambda p, x: backbone.encode_target(p, x, None), params, pixels)
     assert target.grid == grid
     assert target.values.shape[::2] == (B, backbone.spec.token_channels)
+    if backbone is BLIP3O:
+        with pytest.raises(ValueError, match="show it the picture"):
+            jax.eval_shape(backbone.encode_latents, params, target)
+        return
     rows = jax.eval_shape(backbone.encode_latents, params, target)
     assert rows.shape[:2] == target.values.shape[:2]
 

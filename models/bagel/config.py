@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from asg_jax.errors import UserError
-from asg_jax.models.bagel.vae import VAEConfig
 from asg_jax.models.bagel.vision import VisionConfig
 from asg_jax.models.config_files import (
     check_computed,
@@ -22,6 +21,7 @@ from asg_jax.models.config_files import (
 )
 from asg_jax.models.layers.language import LanguageConfig
 from asg_jax.models.layers.mlp import ACTIVATIONS
+from asg_jax.models.layers.vae import VAEConfig
 
 LANGUAGE, VISION = "llm_config.json", "vit_config.json"
 FILES = "a BAGEL folder holds llm_config.json, vit_config.json, ema.safetensors and ae.safetensors"

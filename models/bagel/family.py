@@ -16,10 +16,9 @@ from asg_jax.models.bagel.backbone import BagelBackbone
 from asg_jax.models.bagel.config import BagelConfig, Resize, SpecialTokens, write_config
 from asg_jax.models.bagel.processor import BagelProcessor, specials
 from asg_jax.models.bagel.sharding import RULES
-from asg_jax.models.bagel.training import autoencoder_loss
-from asg_jax.models.bagel.vae import VAEConfig
 from asg_jax.models.bagel.vision import VisionConfig
 from asg_jax.models.checkpoint import copy_files
+from asg_jax.models.layers.vae import VAEConfig
 from asg_jax.models.registry import Family
 from asg_jax.models.tokenizers import TOKENIZER_FILES, ByteTokenizer, write_word_tokenizer
 
@@ -107,7 +106,7 @@ def _create(size: str, folder: Path, words: Sequence[str]) -> None:
 def _autoencoder_loss(
     backbone: BagelBackbone, base: PyTree, pixels: Array, key: Array, kl: float
 ) -> Array:
-    return autoencoder_loss(backbone.model(Params(base)).vae, pixels, key, kl)
+    return backbone.model(Params(base)).vae.loss(pixels, key, kl)
 
 
 def _remat(backbone: BagelBackbone, policy: str) -> BagelBackbone:

@@ -10,13 +10,13 @@ from jaxtyping import Array, Float, Int
 
 from asg_jax.backbone import Image, Prefix
 from asg_jax.models.bagel.config import BagelConfig
-from asg_jax.models.bagel.vae import VAE
 from asg_jax.models.bagel.vision import VisionTower, grid_positions
 from asg_jax.models.layers.context import prefix_block
 from asg_jax.models.layers.embeddings import TimestepEmbedding, sincos_2d
 from asg_jax.models.layers.language import LanguageModel, Streams
 from asg_jax.models.layers.linear import Linear
 from asg_jax.models.layers.mlp import MLP
+from asg_jax.models.layers.vae import VAE
 
 
 class Bagel(nnx.Module):

@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float
 
 from asg_jax.models.bagel.layout import TrainingBatch
 from asg_jax.models.bagel.model import Bagel
-from asg_jax.models.bagel.vae import VAE
 from asg_jax.ops.vocab import token_stats
 from asg_jax.pytree import pytree
 
@@ -82,19 +81,3 @@ def _times(raw: Float[Array, "B K"], shift: float) -> Float[Array, "B K"]:
     """Shifted sigmoid of normal draws; -inf is a clean picture, t = 0."""
     u = jax.nn.sigmoid(raw)
     return shift * u / (1 + (shift - 1) * u)
-
-
-def autoencoder_loss(
-    vae: VAE, pixels: Float[Array, "B H W 3"], key: Key[Array, ""], kl: float
-) -> Float[Array, ""]:
-    """Absolute and squared error of pictures in [0, 1], plus `kl` times the divergence per number.
-
-    The divergence of the posterior is taken from the standard normal distribution. (Auto-encoding
-    variational Bayes, arXiv 1312.6114.)
-    """
-    picture = pixels * 2 - 1
-    mean, log_variance = jnp.split(vae.encoder(picture), 2, axis=-1)
-    z = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(key, mean.shape)
-    error = vae.decoder(z) - picture
-    divergence = 0.5 * (mean**2 + jnp.exp(log_variance) - 1 - log_variance)
-    return jnp.mean(jnp.abs(error) + 2 * error**2) + kl * divergence.mean()

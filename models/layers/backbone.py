@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from functools import cache, partial
 from typing import Any, ClassVar, Generic, TypeVar
 
 import jax
@@ -28,9 +28,9 @@ class TextBackbone(Generic[Network]):
     network: ClassVar[Any]
     config: Any
 
-    @cached_property
+    @property
     def _abstract(self) -> tuple[Any, Any]:
-        return nnx.split(nnx.eval_shape(lambda: self.network(self.config, rngs=nnx.Rngs(0))))
+        return _structure(self.network, self.config)
 
     def model(self, params: Params) -> Network:
         """The network with its parameters in place; cheap, meant for use inside jit."""
@@ -87,6 +87,12 @@ class TextBackbone(Generic[Network]):
     def _language(self, params: Params) -> Any:
         model: Any = self.model(params)
         return model.language
+
+
+@cache
+def _structure(network: Any, config: Any) -> tuple[Any, Any]:
+    """Graph and shapes of a network, traced once for all backbones of that configuration."""
+    return nnx.split(nnx.eval_shape(lambda: network(config, rngs=nnx.Rngs(0))))
 
 
 def _with_dtype(leaf: Any, dtype: jnp.dtype) -> jax.ShapeDtypeStruct:

@@ -35,12 +35,12 @@ class MLP(nnx.Module):
 
 
 class GatedMLP(nnx.Module):
-    """down(silu(gate(x)) * up(x)), without biases."""
+    """down(silu(gate(x)) * up(x))."""
 
-    def __init__(self, width: int, inner: int, *, rngs: nnx.Rngs):
-        self.gate_proj = Linear(width, inner, bias=False, rngs=rngs)
-        self.up_proj = Linear(width, inner, bias=False, rngs=rngs)
-        self.down_proj = Linear(inner, width, bias=False, rngs=rngs)
+    def __init__(self, width: int, inner: int, *, bias: bool = False, rngs: nnx.Rngs):
+        self.gate_proj = Linear(width, inner, bias=bias, rngs=rngs)
+        self.up_proj = Linear(width, inner, bias=bias, rngs=rngs)
+        self.down_proj = Linear(inner, width, bias=bias, rngs=rngs)
 
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
         return self.down_proj(jax.nn.silu(self.gate_proj(x)) * self.up_proj(x))

@@ -14,16 +14,24 @@ from safetensors.numpy import save_file
 from asg_jax.backbone import PyTree
 from asg_jax.errors import UserError
 from asg_jax.models import checkpoint as files
-from asg_jax.models.checkpoint import Checkpoint, Layout, Source, Tensor
-from asg_jax.models.config_files import read_object, write_objects
+from asg_jax.models.config_files import write_objects
 from asg_jax.models.places import new_folder
+from asg_jax.models.checkpoint import (
+    INDEX_FILE,
+    Checkpoint,
+    Framed,
+    Layout,
+    Patches,
+    Source,
+    Tensor,
+    weight_files,
+)
 from asg_jax.models.sharding import shardings
 from asg_jax.models.tokenizers import TOKENIZER_FILES
 from asg_jax.models.vargpt.backbone import VargptBackbone
 from asg_jax.models.vargpt.config import VargptConfig, read_config, write_config
 from asg_jax.models.vargpt.sharding import RULES
 
-INDEX_FILE = "model.safetensors.index.json"
 FILES = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 
 # The whole embedding stands in a checkpoint, the network uses one row of it.
@@ -81,34 +89,6 @@ MODULES: tuple[tuple[str, str], ...] = (
 
 
 @dataclass(frozen=True)
-class Framed(Layout):
-    """Official axes of size 1 also stand before ours."""
-
-    before: int = 0
-
-    def store(self, ours: np.ndarray) -> np.ndarray:
-        stored = super().store(ours)
-        return stored.reshape((1,) * self.before + stored.shape)
-
-    def load(self, official: np.ndarray) -> np.ndarray:
-        return super().load(official.reshape(official.shape[self.before :]))
-
-
-@dataclass(frozen=True)
-class Patches(Layout):
-    """A convolution over whole patches that we keep as a linear map."""
-
-    patch: tuple[int, ...] = ()  # channels, frames, rows, columns
-
-    def store(self, ours: np.ndarray) -> np.ndarray:
-        stored = super().store(ours)
-        return stored.reshape(stored.shape[0], *self.patch)
-
-    def load(self, official: np.ndarray) -> np.ndarray:
-        return super().load(official.reshape(official.shape[0], -1))
-
-
-@dataclass(frozen=True)
 class Row(Layout):
     """One row of a table; the others are zero unless they are copied from somewhere."""
 
@@ -157,14 +137,9 @@ def parameters(config: VargptConfig) -> dict[str, Source]:
         "decoder.blocks.ca.v_bias": Source(f"{block}.ca.v_bias", vector),
         "vision.patch_embedding.kernel": Source(
             "visual.patch_embed.proj.weight",
-            Patches((1, 0), patch=_patch(config)),
+            Patches((1, 0), patch=config.vision.patch_shape),
         ),
     }
-
-
-def _patch(config: VargptConfig) -> tuple[int, ...]:
-    vision = config.vision
-    return vision.channels, vision.frames, vision.patch, vision.patch
 
 
 def sources(config: VargptConfig) -> Callable[[str, int], Source]:
@@ -206,34 +181,6 @@ def load(
     opened, tensors = Checkpoint(weight_files(folder)), table(backbone.config, abstract)
     files.check(opened, tensors, UNUSED)
     return backbone, files.load(opened, abstract, tensors, place)
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder: those of its index, or all that there are.
-
-    Raises:
-      UserError: there are none, or the index is damaged.
-    """
-    index = folder / INDEX_FILE
-    if index.exists():
-        try:
-            names = set(read_object(index, "restore it")["weight_map"].values())
-            wrong = [name for name in names if Path(name).name != name]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{index} is no index of safetensors files ({error}); restore the file."
-            ) from error
-        if wrong:
-            raise UserError(
-                f"{index} names {wrong[0]}, which is outside of its folder; restore it."
-            )
-        return sorted(folder / name for name in names)
-    found = sorted(folder.glob("*.safetensors"))
-    if not found:
-        raise UserError(
-            f"{folder} holds no safetensors files; copy them from the checkpoint you downloaded."
-        )
-    return found
 
 
 def stored_dtype(folder: Path) -> str:

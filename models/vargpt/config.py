@@ -20,36 +20,37 @@ from asg_jax.models.config_files import (
     write_objects,
 )
 from asg_jax.models.layers.language import LanguageConfig
+from asg_jax.models.layers.qwen.config import (
+    PIXEL_FIELDS,
+    SYSTEM,
+    ChatTokens,
+    Pixels,
+    read_language,
+    written_language,
+)
+from asg_jax.models.layers.qwen.vision import VisionConfig
 from asg_jax.models.vargpt.decoder import DecoderConfig
 from asg_jax.models.vargpt.scales import TEMPLATES, Grid, Schedule, Template, schedule
 from asg_jax.models.vargpt.vae import VAEConfig
-from asg_jax.models.vargpt.vision import VisionConfig
 
 MAIN, OWN, PICTURES = "config.json", "vargpt_config.json", "preprocessor_config.json"
 FILES = "a VARGPT-v1.1 folder holds config.json and safetensors files"
 
 
 @dataclass(frozen=True)
-class SpecialTokens:
+class SpecialTokens(ChatTokens):
     """Ids of the markers."""
 
-    pad: int = 151643
-    turn_start: int = 151644
-    turn_end: int = 151645
-    vision_start: int = 151652
-    vision_end: int = 151653
-    picture: int = 151655  # stands for one row of features of a picture
     draw_start: int = 151657
     draw_end: int = 151658
     draw_pad: int = 151659  # stands for one token of a drawn picture
 
-
-@dataclass(frozen=True)
-class Pixels:
-    """Bounds of the area that the vision tower sees, in pixels."""
-
-    least: int = 56 * 56
-    most: int = 28 * 28 * 1280
+    def specials(self) -> dict[str, int]:
+        return super().specials() | {
+            "<|image_gen_start|>": self.draw_start,
+            "<|image_gen_end|>": self.draw_end,
+            "<|image_gen_pad|>": self.draw_pad,
+        }
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class VargptConfig:
     pixels: Pixels = Pixels()
     templates: tuple[Template, ...] = TEMPLATES
     scales: int = 10  # of a template that a picture uses
-    system: str = "You are a helpful assistant."  # begins every conversation, if not empty
+    system: str = SYSTEM  # begins every conversation, if not empty
 
     def schedule(self, grid: Grid) -> Schedule:
         """The scales of a picture of that grid; see `scales.schedule` for errors."""
@@ -166,16 +167,6 @@ def write_config(config: VargptConfig, folder: Path) -> None:
 
 
 # official field -> ours
-LANGUAGE_FIELDS = {
-    "vocab_size": "vocabulary",
-    "hidden_size": "width",
-    "num_hidden_layers": "layers",
-    "num_attention_heads": "heads",
-    "num_key_value_heads": "kv_heads",
-    "intermediate_size": "inner",
-    "rope_theta": "theta",
-    "rms_norm_eps": "eps",
-}
 VISION_FIELDS = {
     "embed_dim": "width",
     "depth": "layers",
@@ -197,7 +188,6 @@ DRAW_FIELDS = {
     "image_gen_end_token_id": "draw_end",
     "image_gen_pad_token_id": "draw_pad",
 }
-PIXEL_FIELDS = {"min_pixels": "least", "max_pixels": "most"}
 OWN_FIELDS = {"scales": "scales", "system_prompt": "system"}
 DECODER_FIELDS = {
     name: name for name in ("width", "layers", "heads", "inner", "text_rows", "levels", "chunk")
@@ -207,12 +197,6 @@ VAE_FIELDS = {name: name for name in ("channels", "multipliers", "blocks", "bits
 
 def _from_json(main: dict[str, Any], pictures: dict[str, Any], own: dict[str, Any]) -> VargptConfig:
     default, vision = VargptConfig(), main["vision_config"]
-    width, heads = main["hidden_size"], main["num_attention_heads"]
-    language = LanguageConfig(
-        **{ours: main[name] for name, ours in LANGUAGE_FIELDS.items()},
-        head_width=main.get("head_dim") or width // heads,
-        sections=tuple(main["rope_scaling"]["mrope_section"]),
-    )
     tower = {ours: vision[name] for name, ours in VISION_FIELDS.items()}
     tokens = renamed(default.tokens, main, TOKEN_FIELDS)
     templates = own.get("templates")
@@ -221,7 +205,7 @@ def _from_json(main: dict[str, Any], pictures: dict[str, Any], own: dict[str, An
     return renamed(
         replace(
             default,
-            language=language,
+            language=read_language(main),
             vision=VisionConfig(**tower, inner=int(tower["width"] * vision["mlp_ratio"])),
             decoder=renamed(default.decoder, own.get("decoder", {}), DECODER_FIELDS),
             vae=renamed(default.vae, own.get("vae", {}), VAE_FIELDS),
@@ -238,11 +222,7 @@ def _to_json(config: VargptConfig) -> dict[str, dict[str, Any]]:
     vision, tokens = config.vision, config.tokens
     main = {
         "model_type": "vargpt_qwen2_vl",
-        "hidden_act": "silu",
-        "tie_word_embeddings": False,
-        **official(config.language, LANGUAGE_FIELDS),
-        "head_dim": config.language.head_width,
-        "rope_scaling": {"type": "mrope", "mrope_section": config.language.sections},
+        **written_language(config.language),
         "vision_config": {
             **official(vision, VISION_FIELDS),
             "hidden_size": config.language.width,

@@ -11,6 +11,8 @@ from jax.sharding import Mesh
 
 from asg_jax.backbone import Params, PyTree
 from asg_jax.models.checkpoint import copy_files
+from asg_jax.models.layers.qwen.config import Pixels
+from asg_jax.models.layers.qwen.vision import VisionConfig
 from asg_jax.models.registry import Family
 from asg_jax.models.tokenizers import TOKENIZER_FILES, ByteTokenizer, write_word_tokenizer
 from asg_jax.models.vargpt import checkpoint
@@ -20,17 +22,15 @@ from asg_jax.models.vargpt.config import (
     MAIN,
     OWN,
     PICTURES,
-    Pixels,
     SpecialTokens,
     VargptConfig,
     describes,
     write_config,
 )
 from asg_jax.models.vargpt.decoder import DecoderConfig
-from asg_jax.models.vargpt.processor import VargptProcessor, specials
+from asg_jax.models.vargpt.processor import VargptProcessor
 from asg_jax.models.vargpt.sharding import RULES
 from asg_jax.models.vargpt.vae import VAEConfig
-from asg_jax.models.vargpt.vision import VisionConfig
 
 _FULL = VargptConfig()
 HEADERS = ("user", "assistant")  # words of the chat format
@@ -76,13 +76,13 @@ def _describe(folder: Path, to: Path) -> None:
 
 def _random(config: VargptConfig, dtype: str) -> tuple[VargptBackbone, VargptProcessor]:
     config = config.compute(dtype)
-    return VargptBackbone(config), VargptProcessor(config, ByteTokenizer(specials(config.tokens)))
+    return VargptBackbone(config), VargptProcessor(config, ByteTokenizer(config.tokens.specials()))
 
 
 def _create(size: str, folder: Path, words: Sequence[str]) -> None:
     config = SMALL[size]
     write_config(config, folder)
-    write_word_tokenizer(folder, [*words, *HEADERS], specials(config.tokens))
+    write_word_tokenizer(folder, [*words, *HEADERS], config.tokens.specials())
 
 
 def _autoencoder_loss(

@@ -14,14 +14,20 @@ from asg_jax.adapters import LoRASpec, init
 from asg_jax.backbone import Adapter, Backbone, Params, Processor, Prompt, encode
 from asg_jax.models.registry import open_model
 from tests import goldens
-from tests.models.vargpt.golden import make_folder
+from tests.models.blip3o import golden as blip3o
+from tests.models.vargpt import golden as vargpt
 
 # Most of the time of these tests is compilation, and most of that is LLVM's optimisation.
 jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 # What the random adapters cover: maps that texts pass (`und`), and maps that drawings alone pass.
 TEXTS = r"language\.layers\.und\.(q_proj|v_proj|mlp\.down_proj)"
-DRAWINGS = {"bagel": r"language\.layers\.gen\.[ko]_proj", "vargpt": r"decoder\.blocks\.sa\.qkv"}
+DRAWINGS = {
+    "bagel": r"language\.layers\.gen\.[ko]_proj",
+    "blip3o": r"dit\.layers\.(attn2\.to_v|to_out)",
+    "vargpt": r"decoder\.blocks\.sa\.qkv",
+}
+FOLDERS = {"blip3o": blip3o.make_folder, "vargpt": vargpt.make_folder}
 flows = pytest.mark.parametrize("tiny", ["bagel"], indirect=True)
 
 
@@ -47,7 +53,7 @@ def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if request.param == "bagel":
         folder = goldens.folder("bagel/model")
     else:
-        folder = make_folder(tmp_path_factory.mktemp("vargpt"))
+        folder = FOLDERS[request.param](tmp_path_factory.mktemp(request.param))
     model = open_model(str(folder), "float32")
     adapter = random_adapter(model.base, f"{TEXTS}|{DRAWINGS[request.param]}")
     params = Params(model.base), Params(model.base, adapter)

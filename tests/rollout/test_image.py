@@ -50,7 +50,8 @@ def keys():
 def sampler(tiny) -> Sampler:
     """Settings whose rollouts keep a trace."""
     spec = tiny.backbone.spec
-    return TRAINING if spec.kind == "flow" else Sampler(spec.grids[0], guidance=1.0)
+    grid = spec.grids[0] if spec.grids else GRID
+    return replace(TRAINING, grid=grid) if spec.kind == "flow" else Sampler(grid, guidance=1.0)
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from asg_jax.models.bagel.config import (
     read_config,
     write_config,
 )
-from asg_jax.models.bagel.vae import VAEConfig
 from asg_jax.models.bagel.vision import VisionConfig
 from asg_jax.models.layers.language import LanguageConfig
+from asg_jax.models.layers.vae import VAEConfig
 
 # Every field that the files hold differs from the 7B value.
 OTHER = BagelConfig(

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asg_jax.backbone import Image, Params, Prompt, host
-from asg_jax.models.pictures import bucket
+from asg_jax.backbone import Params, Prompt, host
 from asg_jax.models.vargpt import checkpoint
 from asg_jax.models.vargpt.backbone import VargptBackbone
 from asg_jax.models.vargpt.model import Vargpt
@@ -63,12 +62,3 @@ def vargpt(folder) -> Loaded:
     """The golden tiny VARGPT-v1.1 in float32."""
     backbone, base = checkpoint.load(folder, "float32")
     return Loaded(backbone, Params(base))
-
-
-def image_of(patches: list[np.ndarray], grids: list[np.ndarray]) -> Image:
-    """An `Image` of flattened patches, padded to a bucket as the processor does."""
-    count = bucket(max(map(len, patches)))
-    padded = np.stack([np.pad(rows, ((0, count - len(rows)), (0, 0))) for rows in patches])
-    sizes = np.stack(grids).astype(np.int32)
-    mask = np.arange(count) < sizes.prod(1)[:, None]
-    return jax.tree.map(jnp.asarray, Image(host(padded), host(sizes), host(mask)))

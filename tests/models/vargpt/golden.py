@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from asg_jax.models.layers.language import LanguageConfig
-from asg_jax.models.vargpt.config import Pixels, SpecialTokens, VargptConfig, write_config
+from asg_jax.models.layers.qwen.config import Pixels
+from asg_jax.models.layers.qwen.vision import VisionConfig
+from asg_jax.models.vargpt.config import SpecialTokens, VargptConfig, write_config
 from asg_jax.models.vargpt.decoder import DecoderConfig
 from asg_jax.models.vargpt.vae import VAEConfig
-from asg_jax.models.vargpt.vision import VisionConfig
 from tests import goldens
 
 

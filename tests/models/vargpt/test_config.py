@@ -6,8 +6,9 @@ import pytest
 
 from asg_jax.errors import UserError
 from asg_jax.models.layers.language import LanguageConfig
+from asg_jax.models.layers.qwen.config import Pixels
+from asg_jax.models.layers.qwen.vision import VisionConfig
 from asg_jax.models.vargpt.config import (
-    Pixels,
     SpecialTokens,
     VargptConfig,
     describes,
@@ -16,7 +17,6 @@ from asg_jax.models.vargpt.config import (
 )
 from asg_jax.models.vargpt.decoder import DecoderConfig
 from asg_jax.models.vargpt.vae import VAEConfig
-from asg_jax.models.vargpt.vision import VisionConfig
 
 # Every field that the files hold differs from the official value.
 OTHER = VargptConfig(

@@ -15,7 +15,7 @@ from asg_jax.models.tokenizers import ByteTokenizer
 from asg_jax.models.vargpt import drawing
 from asg_jax.models.vargpt.adapters import ROLES
 from asg_jax.models.vargpt.backbone import entering
-from asg_jax.models.vargpt.processor import VargptProcessor, specials
+from asg_jax.models.vargpt.processor import VargptProcessor
 from asg_jax.rollout.image import draw_pictures, sample_images
 from tests.models.loaded import row_keys
 from tests.models.vargpt.golden import facts, grid
@@ -38,7 +38,7 @@ def shape(vargpt):
 @pytest.fixture(scope="module")
 def processor(vargpt):
     config = vargpt.backbone.config
-    return VargptProcessor(config, ByteTokenizer(specials(config.tokens)))
+    return VargptProcessor(config, ByteTokenizer(config.tokens.specials()))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 from asg_jax.models.vargpt.quantizer import dequantize, grow, quantize, shrink
 from tests import goldens
-from tests.models.vargpt.conftest import image_of
+from tests.models.qwen import image_of
 
 
 def nchw(x):

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image as PIL
 
+from asg_jax.models.layers.qwen.layout import layout
 from asg_jax.models.tokenizers import ByteTokenizer
-from asg_jax.models.vargpt.layout import Text, View, layout
-from asg_jax.models.vargpt.processor import VargptProcessor, specials
+from asg_jax.models.vargpt.processor import VargptProcessor
 from asg_jax.models.vargpt.training import official_pixels
 from asg_jax.ops.vocab import token_stats
 from tests import goldens
-from tests.models.vargpt.conftest import image_of
+from tests.models.qwen import image_of, segments
 
 FILE = "vargpt/03_understanding.safetensors"
 
@@ -22,7 +22,7 @@ FILE = "vargpt/03_understanding.safetensors"
 def test_preprocess(vargpt):
     file, config = "vargpt/01_preprocess.safetensors", vargpt.backbone.config
     golden = goldens.arrays(file)
-    processor = VargptProcessor(config, ByteTokenizer(specials(config.tokens)))
+    processor = VargptProcessor(config, ByteTokenizer(config.tokens.specials()))
     computed = {}
     for key, value in golden.items():
         kind, name = key.split(".")[1].split("_", 1)
@@ -35,24 +35,6 @@ def test_preprocess(vargpt):
             computed[f"out.{kind}_{name}"] = official_pixels(value).transpose(0, 3, 1, 2)
     inputs = [key for key in golden if key.startswith("in.")]
     goldens.check_all(file, computed, lambda key: (1e-6, 1e-6), inputs)
-
-
-def segments(ids, grids, slots, picture):
-    """Texts and views of a row of token ids."""
-    found, start, seen = [], 0, 0
-    while start < len(ids):
-        run = start
-        while run < len(ids) and (ids[run] == picture) == (ids[start] == picture):
-            run += 1
-        if ids[start] == picture:
-            height, width = np.asarray(grids[seen])
-            assert run - start == height * width
-            found.append(View((int(height), int(width)), slots[seen], picture))
-            seen += 1
-        else:
-            found.append(Text(ids[start:run].tolist()))
-        start = run
-    return found
 
 
 def prompt_of(vargpt, rows, names, plain=False):

@@ -14,9 +14,10 @@ from PIL import Image as PIL
 
 from asg_jax.backbone import Processor, encode, to_uint8
 from asg_jax.errors import UserError
+from asg_jax.models.layers.qwen.config import Pixels
+from asg_jax.models.layers.qwen.pictures import resized
 from asg_jax.models.tokenizers import ByteTokenizer
-from asg_jax.models.vargpt.config import Pixels
-from asg_jax.models.vargpt.processor import VargptProcessor, resized, specials
+from asg_jax.models.vargpt.processor import VargptProcessor
 
 START, END, SEE, SEEN, PICTURE, DRAW = 257, 258, 259, 260, 262, 264
 
@@ -24,7 +25,7 @@ START, END, SEE, SEEN, PICTURE, DRAW = 257, 258, 259, 260, 262, 264
 @pytest.fixture(scope="module")
 def processor(vargpt):
     config = vargpt.backbone.config
-    return VargptProcessor(config, ByteTokenizer(specials(config.tokens)))
+    return VargptProcessor(config, ByteTokenizer(config.tokens.specials()))
 
 
 def picture(width, height, seed=0):

@@ -5,32 +5,42 @@ from dataclasses import replace
 
 import pytest
 
-from asg_jax.configs import bagel_7b, bagel_tiny, vargpt_tiny, vargpt_v11
+from asg_jax.configs import bagel_7b, bagel_tiny, blip3o_8b, vargpt_tiny, vargpt_v11
+from asg_jax.engine.roles import adapted
 from asg_jax.errors import UserError
+from asg_jax.models.blip3o.adapters import ROLES
+from asg_jax.objectives.drawings import RWR
 from asg_jax.prompts import LANGUAGES
 from asg_jax.train.evolve.config import FILE, MeshAxes, check_folder, read
 from asg_jax.train.evolve.typed import as_config, plain
 from tests.train.evolve.fake import CONFIG
 
 
-@pytest.mark.parametrize("module", [bagel_tiny, bagel_7b, vargpt_tiny, vargpt_v11])
+@pytest.mark.parametrize("module", [bagel_tiny, bagel_7b, blip3o_8b, vargpt_tiny, vargpt_v11])
 def test_the_configs_are_sound(module):
     config = read(module.get_config().to_dict())
     assert config.language in LANGUAGES
     assert config.name == module.__name__.rpartition(".")[2]
 
 
-@pytest.mark.parametrize("module", [bagel_7b, vargpt_v11])
+@pytest.mark.parametrize("module", [bagel_7b, blip3o_8b, vargpt_v11])
 def test_the_large_configs_hold_the_numbers_of_the_paper(module):
     config = read(module.get_config().to_dict())
     assert (config.seed, config.steps, config.checkpoint.every) == (42, 10_000, 50)
     assert (config.dtype, config.remat) == ("bfloat16", "full")
     method = config.method
-    assert (method.weight_decay, method.clip_norm) == (0.01, 1.0)
+    assert (method.optimizer.weight_decay, method.optimizer.clip_norm) == (0.01, 1.0)
     assert (method.candidates, method.framings, method.images) == (3, 7, 3)
-    assert {
-        (r.learning_rate, r.rank, r.alpha) for r in map(method.role, ("proposer", "solver"))
-    } == {(1e-6, 16, 32.0)}
+    roles = method.roles.values()
+    assert {(r.learning_rate, r.rank, r.alpha) for r in roles} == {(1e-6, 16, 32.0)}
+
+
+def test_the_tables_of_blip3o_hold_the_ranks_of_the_paper():
+    """16, but for the merger of the vision tower, where the Solver has 4."""
+    method = read(blip3o_8b.get_config().to_dict()).method
+    specs = adapted("solver", method.solver, ROLES)
+    assert [(spec.rank, spec.alpha) for spec in specs] == [(16, 32.0), (4, 8.0)]
+    assert (method.sampler.grid, method.sampler.shift) == ((8, 8), 1.0)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +59,7 @@ def test_the_large_configs_hold_the_numbers_of_the_paper(module):
         ({"sede": 3}, "config.sede is no setting; the nearest is config.seed"),
         ({"eval": {"questions": 0}}, "questions is 0"),
         ({"remat": "some"}, "config.remat is 'some'"),
-        ({"method": {"name": "fate"}}, "no method 'fate'; config.method.name is one of fake."),
+        ({"method": {"name": "fate"}}, "no method 'fate'; choose one of: fake."),
         (
             {"method": {"name": "fake", "rat": 1.0}},
             "config.method.rat is no .* config.method.rate",
@@ -87,3 +97,16 @@ def test_a_damaged_folder_is_named(tmp_path, text):
     (tmp_path / FILE).write_text(text, encoding="latin1")
     with pytest.raises(UserError, match="config.json is damaged .* remove it, and the command"):
         check_folder(tmp_path, CONFIG)
+
+
+def test_a_flag_chooses_another_objective():
+    config = bagel_tiny.get_config()
+    config.method.generator.objective.name = "rwr"
+    config.method.generator.objective.rwr.temperature = 2.0
+    method = read(config.to_dict()).method
+    assert method.generator.objective == RWR(temperature=2.0)
+    again = read(plain(read(config.to_dict())))
+    assert again.method == method
+    config.method.generator.objective.name = "luck"
+    with pytest.raises(UserError, match="objective.name is 'luck'; choose one of: rwr, nft"):
+        read(config.to_dict())

@@ -1,4 +1,4 @@
-"""The FLUX-type autoencoder: pictures to latents and back, channels last, float32."""
+"""The autoencoder of FLUX and of Stable Diffusion: pictures to latents and back, float32."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class VAEConfig:
     scale: float = 0.3611
     shift: float = 0.1159
     groups: int = 32  # of the normalisation
+    maps: bool = False  # linear maps before the latents and after, as in Stable Diffusion
 
     @property
     def downsample(self) -> int:
@@ -73,7 +74,26 @@ class VAE(nnx.Module):
         moments = 2 * config.latent_channels  # mean and log-variance
         self.encoder = Encoder((config.picture_channels, moments), *sizes, rngs=rngs)
         self.decoder = Decoder((config.latent_channels, config.picture_channels), *sizes, rngs=rngs)
+        latents = config.latent_channels
+        self.quant = Linear(moments, moments, rngs=rngs) if config.maps else None
+        self.post_quant = Linear(latents, latents, rngs=rngs) if config.maps else None
         self.config = config
+
+    def posterior(
+        self, x: Float[Array, "B H W 3"]
+    ) -> tuple[Float[Array, "B h w C"], Float[Array, "B h w C"]]:
+        """Mean and log-variance of the latents of pictures in [-1, 1], not scaled."""
+        moments = in_slices(self.encoder, x, math.prod(x.shape[1:3]))
+        mean, log_variance = jnp.split(
+            moments if self.quant is None else self.quant(moments), 2, axis=-1
+        )
+        return mean, log_variance
+
+    def picture(self, z: Float[Array, "B h w C"]) -> Float[Array, "B H W 3"]:
+        """Pictures in about [-1, 1] of latents that are not scaled."""
+        pixels = math.prod(z.shape[1:3]) * self.config.downsample**2
+        z = z if self.post_quant is None else self.post_quant(z)
+        return in_slices(self.decoder, z, pixels)
 
     def encode(
         self, x: Float[Array, "B H W 3"], key: Key[Array, ""] | None
@@ -83,14 +103,26 @@ class VAE(nnx.Module):
         A batch shares one size; smaller pictures are padded with zeros at the bottom and right,
         which the normalisation and the attention see.
         """
-        moments = in_slices(self.encoder, x, math.prod(x.shape[1:3]))
-        mean, log_variance = jnp.split(moments, 2, axis=-1)
+        mean, log_variance = self.posterior(x)
         noise = 0.0 if key is None else jax.random.normal(key, mean.shape)
         z = mean + jnp.exp(0.5 * log_variance) * noise
         return self.config.scale * (z - self.config.shift)
 
     def decode(self, latents: Float[Array, "B h w C"]) -> Float[Array, "B H W 3"]:
         """Pictures in about [-1, 1], not clipped."""
-        z = latents / self.config.scale + self.config.shift
-        pixels = math.prod(z.shape[1:3]) * self.config.downsample**2
-        return in_slices(self.decoder, z, pixels)
+        return self.picture(latents / self.config.scale + self.config.shift)
+
+    def loss(
+        self, pixels: Float[Array, "B H W 3"], key: Key[Array, ""], kl: float
+    ) -> Float[Array, ""]:
+        """Absolute and squared error of pictures in [0, 1], plus `kl` times the divergence.
+
+        The divergence per number of the posterior from the standard normal distribution.
+        (Auto-encoding variational Bayes, arXiv 1312.6114.)
+        """
+        picture = pixels * 2 - 1
+        mean, log_variance = self.posterior(picture)
+        z = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(key, mean.shape)
+        error = self.picture(z) - picture
+        divergence = 0.5 * (mean**2 + jnp.exp(log_variance) - 1 - log_variance)
+        return jnp.mean(jnp.abs(error) + 2 * error**2) + kl * divergence.mean()

@@ -1,0 +1,1 @@
+"""What models around a Qwen2-VL or Qwen2.5-VL share."""
