@@ -14,8 +14,6 @@ from safetensors.numpy import save_file
 from asg_jax.backbone import PyTree
 from asg_jax.errors import UserError
 from asg_jax.models import checkpoint as files
-from asg_jax.models.config_files import write_objects
-from asg_jax.models.places import new_folder
 from asg_jax.models.checkpoint import (
     INDEX_FILE,
     Checkpoint,
@@ -26,6 +24,8 @@ from asg_jax.models.checkpoint import (
     Tensor,
     weight_files,
 )
+from asg_jax.models.config_files import write_objects
+from asg_jax.models.places import new_folder
 from asg_jax.models.sharding import shardings
 from asg_jax.models.tokenizers import TOKENIZER_FILES
 from asg_jax.models.vargpt.backbone import VargptBackbone

@@ -141,7 +141,7 @@ def plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         found = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         name = getattr(type(value), "name", None)  # one of several says which it is
-        return found if name is None else {"name": name, name: found}
+        return found if name is None or "name" in found else {"name": name, name: found}
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -100,7 +101,7 @@ def test_a_damaged_folder_is_named(tmp_path, text):
 
 
 def test_a_flag_chooses_another_objective():
-    config = bagel_tiny.get_config()
+    config: Any = bagel_tiny.get_config()
     config.method.generator.objective.name = "rwr"
     config.method.generator.objective.rwr.temperature = 2.0
     method = read(config.to_dict()).method
