@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 from jax.sharding import NamedSharding
 
-from asg_jax.models.bagel.vae import VAE, VAEConfig
 from asg_jax.models.layers import autoencoder
+from asg_jax.models.layers.vae import VAE, VAEConfig
 from asg_jax.train.mesh import BATCH, make_mesh
 
 
