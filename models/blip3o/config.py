@@ -10,7 +10,7 @@ from typing import Any
 from asg_jax.errors import UserError
 from asg_jax.models.blip3o.dit import DiTConfig
 from asg_jax.models.blip3o.eva import EVAConfig
-from asg_jax.models.blip3o.unet import UNetConfig
+from asg_jax.models.blip3o.unet import SIZES, UNetConfig
 from asg_jax.models.blip3o.vision import WindowVisionConfig
 from asg_jax.models.config_files import interpreting, official, read_object, renamed, write_objects
 from asg_jax.models.layers.language import LanguageConfig
@@ -132,7 +132,7 @@ def describes(folder: Path) -> bool:
 
 
 def read_config(folder: Path) -> Blip3oConfig:
-    """Reads `config.json` and, where present, the other json files of `JSON_FILES`.
+    """Reads `config.json` and, where present, the other json files that `write_config` writes.
 
     `blip3o_config.json` holds what the official code fixes for its only model, and the size of the
     pictures; absent files and keys keep the official values.
@@ -261,8 +261,6 @@ def _betas(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _to_json(config: Blip3oConfig) -> dict[str, dict[str, Any]]:
-    unet, vae, last = config.unet, config.vae, len(config.unet.channels) - 1
-    kind = lambda depth: "CrossAttn" if depth else ""
     sizes = lambda part: {k: v for k, v in asdict(part).items() if k not in NOT_SIZES}
     main = {
         "model_type": "qwen2_5_vl",
@@ -281,20 +279,35 @@ def _to_json(config: Blip3oConfig) -> dict[str, dict[str, Any]]:
         "tokens": official(config.tokens, OWN_TOKEN_FIELDS),
         **{name: sizes(getattr(config, name)) for name in PARTS},
     }
-    network = {
+    return {
+        MAIN: main,
+        OWN: own,
+        PICTURES: official(config.pixels, PIXEL_FIELDS),
+        UNET: _written_unet(config.unet),
+        VAE: _written_vae(config.vae),
+        SCHEDULER: _written_scheduler(config.decoding),
+    }
+
+
+def _written_unet(unet: UNetConfig) -> dict[str, Any]:
+    kind = lambda depth: "CrossAttn" if depth else ""
+    return {
         "_class_name": "UNet2DConditionModel",
         **official(unet, UNET_FIELDS),
         "out_channels": unet.latents,
         "transformer_layers_per_block": [max(depth, 1) for depth in unet.depths],
         "down_block_types": [f"{kind(depth)}DownBlock2D" for depth in unet.depths],
         "up_block_types": [f"{kind(depth)}UpBlock2D" for depth in reversed(unet.depths)],
-        "mid_block_type": "UNetMidBlock2DCrossAttn" if unet.depths[last] else "UNetMidBlock2D",
+        "mid_block_type": f"UNetMidBlock2D{kind(unet.depths[-1])}",
         "use_linear_projection": True,
         "addition_embed_type": "text_time",
-        "projection_class_embeddings_input_dim": unet.context + 6 * unet.size_features,
+        "projection_class_embeddings_input_dim": unet.context + SIZES * unet.size_features,
     }
+
+
+def _written_vae(vae: VAEConfig) -> dict[str, Any]:
     levels = len(vae.multipliers)
-    autoencoder = {
+    return {
         "_class_name": "AutoencoderKL",
         **official(vae, VAE_FIELDS),
         "out_channels": vae.picture_channels,
@@ -302,24 +315,18 @@ def _to_json(config: Blip3oConfig) -> dict[str, dict[str, Any]]:
         "down_block_types": ["DownEncoderBlock2D"] * levels,
         "up_block_types": ["UpDecoderBlock2D"] * levels,
     }
-    first, final = config.decoding.betas
-    scheduler = {
+
+
+def _written_scheduler(decoding: DecodingConfig) -> dict[str, Any]:
+    first, last = decoding.betas
+    return {
         "_class_name": "EulerDiscreteScheduler",
         "beta_start": first,
-        "beta_end": final,
+        "beta_end": last,
         "beta_schedule": "scaled_linear",
         "prediction_type": "epsilon",
         "steps_offset": 1,
         "timestep_spacing": "leading",
         "interpolation_type": "linear",
         "num_train_timesteps": 1000,
-    }
-    pictures = official(config.pixels, PIXEL_FIELDS)
-    return {
-        MAIN: main,
-        OWN: own,
-        PICTURES: pictures,
-        UNET: network,
-        VAE: autoencoder,
-        SCHEDULER: scheduler,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -60,7 +61,7 @@ def draw_pixels(
     return by_slices(draw, (tokens, noise), keys.shape[0])
 
 
-def by_slices(function, inputs, batch: int):
+def by_slices(function: Callable[..., Array], inputs: tuple[Array, ...], batch: int) -> Array:
     """`function` of rows (R, ...), applied to inputs (B, G, ...) in slices.
 
     A slice holds one row for each device that the batch is cut over, so that all are busy.
@@ -71,9 +72,7 @@ def by_slices(function, inputs, batch: int):
     devices = devices if batch % devices == 0 else 1
     split = lambda x: rearrange(x, "(n b) g ... -> (b g) n ...", n=devices)
     join = lambda x: rearrange(x, "(b g) n ... -> (n b) g ...", b=batch // devices)
-    return jax.tree.map(
-        join, jax.lax.map(lambda part: function(*part), jax.tree.map(split, inputs))
-    )
+    return join(jax.lax.map(lambda part: function(*part), tuple(map(split, inputs))))
 
 
 def finish(model: Blip3o, latents: Float[Array, "R h w c"]) -> Float[Array, "R H W 3"]:

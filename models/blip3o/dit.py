@@ -89,12 +89,15 @@ class Projections(nnx.Module):
         self.head_width = config.head_width
 
     def queries(self, x: Float[Array, "*batch W"]) -> Float[Array, "*batch heads width"]:
+        """Normed queries, cut into heads."""
         return self._heads(self.norm_q(self.to_q(x)))
 
     def keys(self, x: Float[Array, "*batch W"]) -> Float[Array, "*batch kv_heads width"]:
+        """Normed keys, cut into heads."""
         return self._heads(self.norm_k(self.to_k(x)))
 
     def values(self, x: Float[Array, "*batch W"]) -> Float[Array, "*batch kv_heads width"]:
+        """Values, cut into heads."""
         return self._heads(self.to_v(x))
 
     def _heads(self, x: Array) -> Array:

@@ -97,6 +97,7 @@ class HeadsAttention(nnx.Module):
         self.heads = heads
 
     def keys_values(self, context: Float[Array, "R T C"]) -> KeysValues:
+        """Keys and values of a context."""
         return self._cut(self.to_k(context)), self._cut(self.to_v(context))
 
     def __call__(self, x: Float[Array, "R N W"], context: KeysValues) -> Float[Array, "R N W"]:

@@ -28,7 +28,7 @@ def sincos_2d(side: int, width: int, period: float = 1e4) -> Float[np.ndarray, "
 def sinusoid(t: Float[Array, "*batch"], width: int) -> Float[Array, "*batch width"]:
     """[cos(t f), sin(t f)] with f_k = 10000^(-2k / width), in float32."""
     half = width // 2
-    frequencies = np.exp(-np.float32(np.log(10000.0)) * np.arange(half, dtype=np.float32) / half)
+    frequencies = jnp.exp(-np.log(10000.0) * jnp.arange(half, dtype=jnp.float32) / half)
     angles = t[..., None].astype(jnp.float32) * frequencies
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 

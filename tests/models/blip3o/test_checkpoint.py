@@ -132,6 +132,7 @@ def test_export_writes_equal_values_and_reads_back(blip3o, copy, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, loaded, blip3o.params.base)
 
 
+@pytest.mark.slow
 def test_export_of_a_new_model_needs_no_origin(blip3o, tmp_path):
     checkpoint.export(tmp_path, blip3o.backbone, blip3o.params.base, None)
     _, loaded = checkpoint.load(tmp_path, "float32", targets=True)

@@ -30,12 +30,16 @@ def tiny(tmp_path_factory):
     return folder
 
 
-def test_the_tiny_folder_is_small_and_reads_back(tiny):
+@pytest.fixture(scope="module")
+def model(tiny):
+    return open_model(str(tiny), "float32", targets=True)
+
+
+def test_the_tiny_folder_is_small_and_reads_back(tiny, model):
     """All five networks: language model, transformer, EVA-CLIP, UNet and autoencoder."""
     assert family("blip3o") is FAMILY and FAMILY.describes(tiny)
     files = [file for file in tiny.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) <= 8_000_000
-    model = open_model(str(tiny), "float32", targets=True)
     assert model.backbone == Blip3oBackbone(TINY) and FAMILY.stored_dtype(tiny) == "bfloat16"
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(model.base))
     assert {"language", "vision", "queries", "dit", "eva", "unet", "vae"} == set(model.base)
@@ -46,9 +50,8 @@ def test_the_tiny_folder_is_small_and_reads_back(tiny):
     assert processor.text(processor.question("what color?")) == "what color?"
 
 
-def test_the_tiny_model_sees_draws_and_encodes_scenes(tiny):
+def test_the_tiny_model_sees_draws_and_encodes_scenes(model):
     """Pictures of 32 x 32 pixels: 16 patches in, 16 features out, eight steps of the UNet."""
-    model = open_model(str(tiny), "float32", targets=True)
     backbone, params, run = model.backbone, Params(model.base), jax.eval_shape
     spec = backbone.spec
     assert (spec.max_grid, spec.token_pixels, TINY.decoding.steps) == ((4, 4), 8, 8)
@@ -64,8 +67,8 @@ def test_the_tiny_model_sees_draws_and_encodes_scenes(tiny):
     assert encoded.values.shape == (2, *target.values.shape[2:])
 
 
-def test_the_autoencoder_loss_reaches_every_parameter(tiny):
-    model = open_model(str(tiny), "float32")
+@pytest.mark.slow
+def test_the_autoencoder_loss_reaches_every_parameter(model):
     pixels = jax.random.uniform(jax.random.key(0), (2, 32, 32, 3))
     loss = lambda vae: FAMILY.autoencoder_loss(
         model.backbone, model.base | {"vae": vae}, pixels, jax.random.key(0), 0.1
