@@ -1,5 +1,6 @@
 """What CONTRIBUTING tells to write is written, and runs."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -37,6 +38,14 @@ def code(heading: str) -> str:
     return re.findall(r"```python\n(.*?)```", section, re.S)[0]
 
 
+def run(written: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Imports code as the module that a user would write it into."""
+    path.write_text(written)
+    monkeypatch.syspath_prepend(path.parent)
+    importlib.import_module(path.stem)
+    monkeypatch.delitem(sys.modules, path.stem)
+
+
 @pytest.mark.slow
 def test_a_method_in_one_short_file_runs_by_its_name(tmp_path: Path, monkeypatch) -> None:
     written = code("How to add a method")
@@ -46,20 +55,19 @@ def test_a_method_in_one_short_file_runs_by_its_name(tmp_path: Path, monkeypatch
     assert len(lines) <= LONGEST
     monkeypatch.setattr(methods, "METHODS", methods.METHODS)
     monkeypatch.setitem(methods.METHODS, "best_of_n", None)  # taken out again at the end
-    namespace = {"__name__": "best_of_n"}
-    monkeypatch.setitem(sys.modules, "best_of_n", type(sys)("best_of_n"))
-    exec(compile(written, "best_of_n", "exec"), namespace)
+    run(written, tmp_path / "best_of_n.py", monkeypatch)
+    folder = tmp_path / "run"
     flags = [f"--config.{name}={value}" for name, value in SMALL.items()]
-    evolve.main(["--config=bagel_tiny:best_of_n", f"--workdir={tmp_path}", *flags])
-    first, second = read_metrics(tmp_path)
+    evolve.main(["--config=bagel_tiny:best_of_n", f"--workdir={folder}", *flags])
+    first, second = read_metrics(folder)
     assert {first["phase"], second["phase"]} == {"drawing"}
     assert first["gradient/generator"] > 0 and np.isfinite(second["reward/generator"])
-    assert sorted(path.name for path in (tmp_path / "adapters").iterdir()) == ["generator"]
+    assert sorted(path.name for path in (folder / "adapters").iterdir()) == ["generator"]
 
 
-def test_a_signal_is_a_function_and_a_line(monkeypatch) -> None:
+def test_a_signal_is_a_function_and_a_line(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(table, "DRAWINGS", dict(table.DRAWINGS))
-    exec(code("How to add a signal"), {})
+    run(code("How to add a signal"), tmp_path / "agreement.py", monkeypatch)
     weights = table.weights_of(table.DRAWINGS, agreement=2.0)
     table.check_weights("weights", table.DRAWINGS, weights)
     drawn = type("Drawn", (), {"fraction": jnp.array([[[1.0, 0.5]]])})

@@ -46,7 +46,7 @@ def draw(blip3o):
     backbone = blip3o.backbone
 
     def run(params, prompts, keys, sampler):
-        condition = backbone.condition(params, prompts, keys[0, 0])
+        condition = backbone.condition(params, prompts, keys[:, 0])
         state = backbone.start(params, condition, keys, sampler)
         step = lambda i, state: backbone.step(params, condition, state, i, sampler)
         state = jax.lax.fori_loop(0, sampler.steps, step, state)
@@ -110,7 +110,7 @@ def test_every_leaf_of_the_generator_learns_what_it_drew(blip3o, prompts):
 
     def loss(adapter, queries):
         params = Params(base | {"queries": queries}, adapter)
-        condition = backbone.condition(params, prompts, jax.random.key(0))
+        condition = backbone.condition(params, prompts, jax.random.split(jax.random.key(0), 2))
         terms = backbone.terms(params, condition, Target(values, grid), given)
         return jnp.mean((terms.prediction - terms.goal) ** 2)
 

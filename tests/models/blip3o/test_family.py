@@ -101,7 +101,7 @@ def test_a_random_model_draws_and_sees():
 
     @jax.jit
     def draw(params, prompts, keys):
-        condition = backbone.condition(params, prompts, keys[0, 0])
+        condition = backbone.condition(params, prompts, keys[:, 0])
         state = backbone.start(params, condition, keys, sampler)
         for i in range(sampler.steps):
             state = backbone.step(params, condition, state, i, sampler)
