@@ -141,7 +141,8 @@ def test_the_adapter_that_learns_is_the_one_that_draws(blip3o, draw, prompts, sa
 
 @pytest.fixture(scope="module")
 def condition(blip3o, prompts):
-    return jax.jit(blip3o.backbone.condition)(blip3o.params, prompts, jax.random.key(0))
+    of_prompts = jax.random.split(jax.random.key(0), 2)
+    return jax.jit(blip3o.backbone.condition)(blip3o.params, prompts, of_prompts)
 
 
 def target_of(backbone):

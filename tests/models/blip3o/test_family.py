@@ -58,8 +58,8 @@ def test_the_tiny_model_sees_draws_and_encodes_scenes(model):
     view = run(model.processor.view, jnp.zeros((2, 32, 32, 3)))
     assert run(backbone.encode_image, params, view).shape == (2, 4, 128)
     prompts = model.processor.prompt([["a red circle"], ["a green square"]], "draw").prompts
-    condition = run(backbone.condition, params, prompts, jax.random.key(0))
     sampler, keys = Sampler((4, 4), 8, 1.0, 2.0), jax.random.split(jax.random.key(0), (2, 3))
+    condition = run(backbone.condition, params, prompts, keys[:, 0])
     state = run(lambda c: backbone.start(params, c, keys, sampler), condition)
     target = run(lambda c, s: backbone.preview(params, c, s, sampler), condition, state)
     assert run(backbone.pixels, params, condition, target, keys).shape == (2, 3, 32, 32, 3)
