@@ -4,9 +4,10 @@ import inspect
 import json
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -151,3 +152,20 @@ def test_the_best_drawing_of_each_prompt_is_kept_if_it_is_good_enough(cycle) -> 
             assert kept.reward == pytest.approx(row["reward"])
             assert kept.pixels.shape == (32, 32, 3) and kept.pixels.dtype == np.uint8
         assert report.pictures
+
+
+@pytest.mark.slow
+def test_a_cycle_in_bfloat16_learns(model: Model) -> None:
+    """The sampler's log-probs are no longer those of the trainer, and nothing hangs on it."""
+    backbone, processor = model.family.open(model.folder, "bfloat16")
+    base = jax.tree.map(lambda x: x.astype(jnp.bfloat16), model.base)
+    asg = make(replace(model, backbone=backbone, processor=processor, base=base))
+    state = asg.init(0)
+    for step in (1, 2):
+        state, report = take(asg, state, step)
+        assert all(np.isfinite(list(report.metrics.values())))
+        gradients = [v for name, v in report.metrics.items() if name.startswith("gradient/")]
+        assert gradients and all(value > 0 for value in gradients)
+        gaps = [v for name, v in report.metrics.items() if name.startswith("mismatch/")]
+        assert all(0 < gap < 0.5 for gap in gaps)
+    assert int(state.skipped) == 0
