@@ -103,7 +103,11 @@ class Engine:
         return {name: adapted(name, role, self.model.modules) for name, role in settings.items()}
 
     def start(
-        self, seed: int, optimizer: Optimizer, settings: Mapping[str, Role], memory: PyTree = ()
+        self,
+        seed: int | np.uint32,
+        optimizer: Optimizer,
+        settings: Mapping[str, Role],
+        memory: PyTree = (),
     ) -> TrainState:
         """The state before the first step: every role has an adapter that changes nothing yet.
 

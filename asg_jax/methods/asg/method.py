@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from PIL.Image import Image as Picture
 
 from asg_jax.backbone import Request
@@ -78,9 +79,9 @@ class Asg:
 
     def init(self, seed: int) -> TrainState:
         """See `asg_jax.engine.method.Method`."""
-        return jax.jit(self._init)(seed)
+        return jax.jit(self._init)(np.uint32(seed))  # a plain int would be taken for an int32
 
-    def _init(self, seed: int) -> TrainState:
+    def _init(self, seed: np.uint32) -> TrainState:
         settings = self.settings
         size = settings.difficulty.window
         size = size or window_size(self._sizes["understanding"], settings.candidates)
