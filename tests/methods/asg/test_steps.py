@@ -157,6 +157,7 @@ def test_the_best_drawing_of_each_prompt_is_kept_if_it_is_good_enough(cycle) -> 
 @pytest.mark.slow
 def test_a_cycle_in_bfloat16_learns(model: Model) -> None:
     """The sampler's log-probs are no longer those of the trainer, and nothing hangs on it."""
+    assert model.folder is not None
     backbone, processor = model.family.open(model.folder, "bfloat16")
     base = jax.tree.map(lambda x: x.astype(jnp.bfloat16), model.base)
     asg = make(replace(model, backbone=backbone, processor=processor, base=base))
