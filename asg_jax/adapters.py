@@ -50,7 +50,7 @@ def init(key: Key[Array, ""], base: PyTree, specs: Sequence[LoRASpec]) -> Adapte
     The numbers of a module depend on the key and its own path alone.
 
     Args:
-      key: of this adapter; roles need different ones (`init_roles`).
+      key: gives this adapter its first factors; roles need different ones (`init_roles`).
       base: parameters, or their shapes.
       specs: where several patterns match a module, the last one counts.
 
@@ -78,7 +78,7 @@ def dropped(adapter: Adapter, key: Key[Array, ""], rate: float) -> Adapter:
 
     Args:
       adapter: factors.
-      key: of the draw; that of a map depends on its path too.
+      key: gives the draw; that of a map depends on its path too.
       rate: share that is ignored, in [0, 1); what is left is scaled up.
     """
     if rate == 0:

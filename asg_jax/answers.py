@@ -69,7 +69,7 @@ class Label(NamedTuple):
     """The class that an answer votes for.
 
     Attributes:
-      name: of the class.
+      name: what messages call the class.
       low_information: the answer says nothing ("unclear", "several").
       noncanonical: it is of low information, or outside the question's classes.
     """

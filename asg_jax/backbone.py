@@ -203,7 +203,7 @@ class Sampler:
         guidance only.
       renorm_min: lower clip of the rescaling; 1 turns it off.
       interval: guidance acts at times lo < t <= hi.
-      temperature: of the bit distributions (next-scale backbones).
+      temperature: softens the bit distributions (next-scale backbones); 1 leaves them as they are.
       top_p: nucleus of the bit distributions (next-scale backbones).
       noise_level: 0 is the deterministic sampler; above 0 the stochastic one, with a trace.
     """

@@ -174,7 +174,7 @@ def module_name(path: str, modules: Iterable[tuple[str, str]]) -> str:
     """Official name of one of our modules, of a stack as `layer_name` takes it.
 
     Args:
-      path: of the module.
+      path: where the module stands.
       modules: patterns that match whole paths, and the names that they stand for.
 
     Raises:
@@ -233,7 +233,7 @@ def weight_files(folder: Path, others: Collection[str] = ()) -> list[Path]:
     """The safetensors files of a model: those of the folder's index, or all that there are.
 
     Args:
-      folder: of the checkpoint.
+      folder: the checkpoint's.
       others: names of files that hold something else.
 
     Raises:

@@ -36,7 +36,7 @@ def read_object(path: Path, expected: str) -> dict[str, Any]:
     """The content of a json file.
 
     Args:
-      path: of the file.
+      path: the file.
       expected: what a folder of this kind holds, as the end of a sentence.
 
     Raises:
@@ -63,8 +63,8 @@ def check_kinds(path: Path, content: Mapping[str, Any], like: Mapping[str, Any])
     """Makes sure that the fields of a file are of the kinds and sizes that make sense.
 
     Args:
-      path: of the file.
-      content: of it; fields that `like` lacks may hold anything.
+      path: the file.
+      content: its content; fields that `like` lacks may hold anything.
       like: a good file, whose values show what each field must be. Whole numbers must be above 0
         (ids may be 0), others finite and above 0, lists of one kind and not empty.
 
@@ -116,8 +116,8 @@ def check_computed(path: Path, content: Mapping[str, Any], known: Mapping[str, A
     """Refuses fields that would make the network another one than is computed.
 
     Args:
-      path: of the file.
-      content: of it.
+      path: the file.
+      content: its content.
       known: the values of such fields that are computed; none of the fields needs to be there.
 
     Raises:
@@ -151,9 +151,9 @@ def rotary(path: Path, content: Mapping[str, Any], kinds: Sequence[str]) -> dict
     """The parameters of the rotary index, wherever a file says them.
 
     Args:
-      path: of the file.
-      content: of it: `rope_theta` on its own, `rope_scaling`, or both inside `rope_parameters`.
-      kinds: of scaling that are computed.
+      path: the file.
+      content: its content: `rope_theta` alone, `rope_scaling`, or both inside `rope_parameters`.
+      kinds: which scalings are computed.
 
     Returns:
       `rope_theta` and, where it stands, `mrope_section`.

@@ -15,7 +15,7 @@ def fingerprint(name: str) -> str:
     """A short text that differs where the files of a model do: their names, sizes, parts of them.
 
     Args:
-      name: of the model as `open_model` takes it.
+      name: the model, as `open_model` takes it.
 
     Raises:
       UserError: nothing of that name is there.

@@ -124,7 +124,7 @@ def load(folder: Path, base: PyTree, official: Naming) -> Adapter:
     """Reads an adapter, float32, that PEFT or `save` wrote.
 
     Args:
-      folder: of the adapter.
+      folder: the adapter's.
       base: parameters that the adapter belongs to, or their shapes.
       official: our module path -> official module name.
 

@@ -45,7 +45,7 @@ def read_picture(
     """The decoded picture of a file as viewers show it, RGB.
 
     Args:
-      path: of the file.
+      path: the file.
       side: a picture with a longer side is shrunk to it, right where it is decoded.
       formats: Pillow's names of those that are opened.
 

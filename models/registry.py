@@ -141,7 +141,7 @@ def open_model(
 
     Args:
       name: an official or converted folder, a shipped model (`shipped_models`), or `random:SIZE`.
-      dtype: of parameters and computation; that of the stored weights by default, float32 for
+      dtype: parameters and computation have it; that of the stored weights by default, float32 for
         shipped models, which are stored in bfloat16 for size alone.
       mesh: devices over which the parameters are cut; the default device without it.
       targets: whether `encode_target` will be asked for; what it alone needs can be large.

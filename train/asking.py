@@ -31,12 +31,12 @@ def ask(
 
     Args:
       model: that answers.
-      picture: of any size.
+      picture: any size will do.
       texts: questions, framed as the model is to read them.
-      temperatures: of each answer; 0 is greedy.
-      params: of the role that answers; the model as it is by default.
-      max_tokens: of the longest answer.
-      seed: of sampling.
+      temperatures: one for each answer; 0 is greedy.
+      params: those of the role that answers; the model as it is by default.
+      max_tokens: length of the longest answer.
+      seed: gives the samples.
 
     Returns:
       The answers, and what was recorded while they were sampled, (1, texts, tokens).

@@ -49,10 +49,10 @@ def number(
 
     Args:
       values: the flags of a command.
-      name: of the flag.
+      name: the flag's.
       default: None if it need not be given.
-      meaning: for `--help`.
-      kind: of number.
+      meaning: what `--help` says of it.
+      kind: which numbers it takes.
       within: the range; without it one of these `bounds`, see `Range`.
     """
     define: Any = flags.DEFINE_integer if kind is int else flags.DEFINE_float
@@ -105,7 +105,7 @@ def load_config(name: str) -> ConfigDict:
     """What `get_config` of a file, or of a module in `asg_jax.configs`, returns.
 
     Args:
-      name: of the config; after a colon comes the argument of its `get_config`, if any.
+      name: the config; after a colon comes the argument of its `get_config`, if any.
 
     Raises:
       UserError: there is no such file or module, or it offers no config.

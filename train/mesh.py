@@ -27,7 +27,7 @@ class Share:
 
     Attributes:
       parts: those that it has, of those into which devices cut a batch.
-      count: into how many they cut it.
+      count: how many parts they cut it into.
       first: whether no process before has the same parts.
     """
 

@@ -59,8 +59,8 @@ class Learned(NamedTuple):
     """What a step's learning gives.
 
     Attributes:
-      state: after the step.
-      metrics: for people.
+      state: what the step leaves.
+      metrics: what people read, by name.
       judged: signals and rewards, the first axis of each array counting examples.
     """
 
@@ -112,10 +112,10 @@ class Engine:
         """The state before the first step: every role has an adapter that changes nothing yet.
 
         Args:
-          seed: of the run.
+          seed: the run's; every random number depends on it.
           optimizer: what the roles' updates share.
           settings: how every role learns.
-          memory: of the method.
+          memory: what the method itself remembers.
         """
         adapters = init_roles(jax.random.key(seed), self.model.base, self.modules(settings))
         roles = {name: start(optimizer, role, adapters[name]) for name, role in settings.items()}
@@ -160,10 +160,10 @@ class Engine:
         Args:
           params: the role.
           tokens: most tokens of what it says.
-          moment: of the step.
+          moment: seed, step and examples that the random numbers depend on.
           texts: what the role is told, as NumPy arrays.
-          temperature: of sampling; 0 is greedy.
-          purpose: of the random numbers.
+          temperature: divides the logits; 0 is greedy.
+          purpose: keeps these random numbers apart from those of other rollouts.
         """
         warmth = np.broadcast_to(np.float32(temperature), texts.ids.shape[:2])
         told = self.placement.put((texts, warmth, moment.examples.stream(purpose)))

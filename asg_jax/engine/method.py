@@ -20,7 +20,7 @@ class Phase:
 
     Attributes:
       name: how metrics and tables call it.
-      steps: in every cycle; 0 leaves the phase out.
+      steps: how many every cycle has; 0 leaves the phase out.
       batch: which of a run's two batch sizes it takes pictures by.
       replays: whether a share of its pictures are drawn ones that were kept.
     """
@@ -36,7 +36,7 @@ class Examples:
     """The pictures of a step, this process's share.
 
     Attributes:
-      seed: of the run.
+      seed: the run's; every random number depends on it.
       step: counted from 1.
       ids: numbers of the pictures in their source.
       rows: places in the whole batch of all processes, so that a picture that comes twice has
@@ -72,10 +72,10 @@ class Report:
 
     Attributes:
       phase: name of the phase.
-      metrics: by name with a group in front ("reward/proposer"); means over all processes.
+      metrics: means over all processes by name, a group in front ("reward/proposer").
       rows: a table of questions, answers and rewards (or prompts and scores), for people.
-      pictures: to look at, by caption.
-      kept: for the replay buffer.
+      pictures: what people look at, by caption.
+      kept: what the replay buffer takes in.
     """
 
     phase: str

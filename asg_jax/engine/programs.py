@@ -73,8 +73,8 @@ class Inquiry:
       describe: the instruction to write a caption; G = 1.
       reference_questions: M questions in their canonical framing.
       references: M reference answers to these.
-      temperature: of the answers.
-      caption_temperature: of the caption.
+      temperature: how the answers are sampled; 0 is greedy.
+      caption_temperature: how the caption is sampled; 0 is greedy.
       stream: see `keys`.
     """
 
@@ -95,7 +95,7 @@ class Replies:
     Attributes:
       answers: (B, L, Q, tokens).
       captions: (B, L, 1, tokens).
-      probability: of the reference answers; None where nobody asked for it.
+      probability: what the judge gives the reference answers; None where nobody asked for it.
     """
 
     answers: TextRollout
@@ -133,7 +133,7 @@ class Comparison:
     Attributes:
       viewing: the drawings.
       prompts: B captions that were drawn.
-      captions: of the drawings; their arrays have axes (B, L, ...).
+      captions: what the judge says of each drawing; the arrays have axes (B, L, ...).
       describe: the instruction to write a caption; G = 1.
       drawn: tokens of the captions that were drawn, as answers to the instruction; G = 1.
     """
@@ -151,10 +151,10 @@ class Likeness:
 
     Attributes:
       prompts: embeddings of the prompts.
-      captions: of the drawings' captions.
-      pictures: of the drawings, final states of the language model; None if not asked for.
-      likelihood: of the prompt as each drawing's caption, in nats per token; None if not asked for.
-      features: of the drawings, as the vision tower gives them.
+      captions: final states of the language model over each drawing's caption.
+      pictures: final states of the language model over each drawing; None if not asked for.
+      likelihood: nats per token of the prompt as each drawing's caption; None if not asked for.
+      features: what the vision tower gives for each drawing.
     """
 
     prompts: Float[Array, "B D"]
@@ -236,7 +236,7 @@ def ask_about(
       processor: static under jit.
       lengths: static under jit.
       probability: whether the reference answers are scored; static under jit.
-      params: of the judge.
+      params: the judge's.
       inquiry: the drawings and the questions.
     """
     images = inquiry.viewing.pixels.shape[1]

@@ -37,7 +37,7 @@ class Role:
     every map has full rank.
 
     Attributes:
-      learning_rate: of AdamW; 0 freezes the role. It alone says how fast a role learns next to the
+      learning_rate: AdamW's; 0 freezes the role. It alone says how fast a role learns next to the
         others, because AdamW undoes every weight of a loss.
       modules: entry of the backbone's table that is adapted; None is that of the role itself.
       rank: inner size of the low-rank updates; None keeps that of every module in the table.
@@ -112,7 +112,7 @@ class Improved(NamedTuple):
       state: what the role has learned.
       taken: whether there was one.
       skipped: 1 if the update was left out because it was not finite.
-      metrics: for people.
+      metrics: what people read, by name.
     """
 
     state: RoleState
@@ -167,12 +167,12 @@ def improve(
     Args:
       optimizer: static under jit.
       role: static under jit.
-      state: before the step.
-      loss: of the role.
+      state: what the role was before the step.
+      loss: what the role makes smaller.
       examples: a pytree whose arrays count examples along their first axis.
-      key: of the dropout.
+      key: gives the dropout.
       dropout: share of the inputs of every adapted map that its update ignores meanwhile.
-      slices: into which the examples are cut; a divisor of their number.
+      slices: how many parts the examples are cut into; a divisor of their number.
     """
     beta = state.kl_coefficient if optimizer.kl else jnp.float32(0)
     total, found, gradient = _gradient(
@@ -211,9 +211,9 @@ def advance(
     """The state after a step.
 
     Args:
-      state: before it.
+      state: what the step began with.
       improved: the roles that had an update.
-      memory: of the method after it; as it was if None.
+      memory: what the method remembers afterwards; as it was if None.
     """
     roles = {name: role.state for name, role in improved.items()}
     return replace(

@@ -17,7 +17,7 @@ def group_advantages(
     """Rewards of a group, centred and divided by their population standard deviation.
 
     Args:
-      rewards: of the G samples of one prompt.
+      rewards: those of the G samples of one prompt.
       mask: which samples exist; the others get 0, and so does a group of equal rewards.
     """
     centred = _centred(rewards, mask)
@@ -34,7 +34,7 @@ def batch_advantages(
     (The normalising factor of DiffusionNFT, arXiv 2509.16117, as a global deviation.)
 
     Args:
-      rewards: of the G samples of each prompt.
+      rewards: those of the G samples of each prompt.
       mask: which samples exist; the others get 0, and so does a batch of equal rewards.
     """
     centred = _centred(rewards, mask)
@@ -50,7 +50,7 @@ def centred_apart(
     ReMixMatch, arXiv 1911.09785, reached through the baseline.)
 
     Args:
-      advantages: of all samples.
+      advantages: those of all samples.
       classes: which samples belong to each; no sample to two.
     """
     means = [jnp.where(members, masked_mean(advantages, members), 0) for members in classes]

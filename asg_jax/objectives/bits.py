@@ -29,14 +29,14 @@ def bits_grpo_loss(
     """GRPO whose tokens are bits, with the exact KL over their two values.
 
     Args:
-      logits: of the policy, teacher-forced on the sampled bits.
+      logits: the policy's, teacher-forced on the sampled bits.
       frozen: the same of the frozen model.
       bits: that were sampled, without guidance and at temperature 1.
-      advantages: within each group.
+      advantages: those within each group.
       mask: which images exist.
       beta: coefficient of the KL to the frozen model.
-      clip: of the ratio of every bit, taken against the policy's own stopped value.
-      weights: by which the gain of a bit counts; all alike if None.
+      clip: how far the ratio of a bit to the policy's own stopped value may go from 1.
+      weights: how much the gain of a bit counts; all alike if None.
     """
     new, kl = _tokens(bit_log_probs(logits, bits)), _drift(logits, frozen)
     counts = jnp.broadcast_to(mask[..., None], new.shape)

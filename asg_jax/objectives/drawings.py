@@ -107,7 +107,7 @@ class RWR:
     own guidance.
 
     Attributes:
-      temperature: of the weights L softmax(advantages / temperature).
+      temperature: makes the weights L softmax(advantages / temperature) sharp (low) or even (high).
       draws: pairs of time and noise per image.
     """
 
@@ -138,7 +138,7 @@ class NFT:
 
     Attributes:
       draws: pairs of time and noise per image.
-      decay: of the older policy's factors, per update.
+      decay: how much of the older policy's factors an update keeps.
     """
 
     name: ClassVar[str] = "nft"

@@ -37,7 +37,7 @@ def rwr_weights(
     (Reward-weighted regression; Ask, Solve, Generate, arXiv 2606.27376, generation step.)
 
     Args:
-      advantages: within the group.
+      advantages: those within the group.
       mask: which images exist; the others weigh 0, and G is the number of those that do.
       tau: temperature.
     """
@@ -61,7 +61,7 @@ def rwr_loss(
       prediction: velocity of the policy at noisy versions of the images.
       goal: what it should have predicted.
       frozen: velocity of the frozen model there.
-      advantages: within each group.
+      advantages: those within each group.
       mask: which images exist, and share the weights of their group.
       beta: coefficient of the drift from the frozen model.
       tau: see `rwr_weights`.
@@ -97,7 +97,7 @@ def nft_loss(
       goal: what they should have predicted.
       frozen: velocity of the frozen model there.
       t: time of the noisy images.
-      advantages: within each group; r is their `nft_weight`.
+      advantages: those within each group; r is their `nft_weight`.
       beta: coefficient of the drift from the frozen model.
     """
     old = jax.lax.stop_gradient(old)
@@ -133,13 +133,13 @@ def flow_grpo_loss(
 
     Args:
       x_next: recorded latents after every step.
-      mean: of the policy's Gaussian at every step, from the recorded latents before it.
+      mean: the policy's Gaussian at every step, from the recorded latents before it.
       frozen_mean: the same of the frozen model.
-      std: of both (`ops.flow.sde_moments`); steps without noise do not count.
-      advantages: within each group.
+      std: that of both Gaussians (`ops.flow.sde_moments`); steps without noise do not count.
+      advantages: those within each group.
       mask: which images exist.
       beta: coefficient of the KL to the frozen model.
-      clip: of the ratio; log-probs are means over elements, so that ratios stay close to 1.
+      clip: how far the ratio may go from 1; log-probs are means over elements, which keep it close.
     """
     log_probs = jax.vmap(gaussian_log_prob)(x_next, mean, std)
     kl = jax.vmap(step_kl)(mean, frozen_mean, std)

@@ -18,8 +18,8 @@ class Losses:
     Attributes:
       values: loss of each sample.
       kept: samples that count.
-      drift: from the frozen model, in the unit that the objective names.
-      measures: for people, by name; of each sample.
+      drift: distance from the frozen model, in the unit that the objective names.
+      measures: what people read, by name; one number a sample.
     """
 
     values: Float[Array, "B G"]

@@ -39,13 +39,13 @@ def grpo_loss(
 
     Args:
       advantages: one for each sequence.
-      log_probs: of the sampled tokens under the policy that is trained, in nats.
+      log_probs: the trained policy's for the sampled tokens, in nats.
       old_log_probs: the same under the older policy of the ratio.
-      kl: per token to the frozen model, `k3` or exact.
+      kl: nats per token to the frozen model, `k3` or exact.
       mask: tokens that count, the drawn stop token included; none where a sequence is left out.
       beta: KL coefficient.
       clip: the ratio of the two policies acts within [1 - clip, 1 + clip].
-      weights: by which the gain of a token counts; all alike if None.
+      weights: how much the gain of a token counts; all alike if None.
     """
     log_ratio = jnp.where(mask, log_probs - old_log_probs, 0)
     ratio = jnp.exp(at_most(log_ratio, LOG_BOUND))

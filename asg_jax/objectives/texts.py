@@ -127,7 +127,7 @@ def text_losses(
       objective: static under jit.
       backbone: static under jit.
       base: frozen parameters.
-      adapter: of the role; what the gradient is taken of.
+      adapter: the role's; what the gradient is taken of.
       lesson: what was said.
       beta: coefficient of the penalty.
     """

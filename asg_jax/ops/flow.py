@@ -100,7 +100,7 @@ def sde_moments(
 
     Args:
       x: latents at time t.
-      velocity: of the flow there.
+      velocity: what the flow says at these latents.
       t: time before the step.
       t_next: time after it; a step to 0 is the plain Euler step, with standard deviation 0.
       noise_level: a.

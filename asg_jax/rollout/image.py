@@ -31,11 +31,11 @@ class Drawings:
     """L sampled images of each of B prompts, with what an update needs.
 
     Attributes:
-      values: as the backbone generates them.
+      values: what the backbone generates: latents, tokens or bits.
       pixels: in [0, 1].
       pictures: the same as 8-bit values.
-      keys: of the conditions that they were drawn under; learning computes these anew.
-      latents: before every step of a stochastic sampler and after the last one, else None.
+      keys: conditions were drawn under them; learning computes these anew.
+      latents: those before every step of a stochastic sampler and after the last one, else None.
       log_probs: recorded while sampling: of the steps of that sampler (B, steps, L), or of bits,
         each where it stands in the values; else None.
     """
@@ -62,8 +62,8 @@ def sample_images(
 
     Args:
       backbone: static under jit.
-      params: of the generator.
-      condition: of the prompts, computed once (`backbone.condition`).
+      params: the generator's.
+      condition: what `backbone.condition` made of the prompts, once.
       keys: one for each image.
       sampler: settings, static under jit; with a noise level the state keeps a trace.
     """
@@ -89,7 +89,7 @@ def draw(
 
     Args:
       backbone: static under jit.
-      params: of the generator.
+      params: the generator's.
       request: the prompts.
       keys: one for each image, from which the noise of sampling and of the pixel decoder are
         folded apart; the condition takes one of the first image's.
@@ -161,8 +161,8 @@ def trace_log_probs(
     Args:
       backbone: static under jit; a flow backbone.
       params: the policy that scores.
-      condition: of the prompts, under the same parameters.
-      trace: of `sample_images` with a noise level.
+      condition: what `backbone.condition` made of the prompts under the same parameters.
+      trace: what `sample_images` returned with a noise level.
       sampler: the settings that the trace was drawn with.
     """
 

@@ -53,10 +53,10 @@ class TextRollout:
     Attributes:
       ids: drawn tokens, the stop token included; 0 at padding.
       mask: which tokens are real.
-      log_probs: under the distribution that was drawn from; 0 where that is greedy.
-      plain_log_probs: under softmax(logits).
-      entropies: of softmax(logits), in nats.
-      temperature: of the sampling distribution.
+      log_probs: those of the distribution that was drawn from; 0 where that is greedy.
+      plain_log_probs: those of softmax(logits).
+      entropies: those of softmax(logits), in nats.
+      temperature: divides the logits before sampling.
       steps: calls of `decode` that the loop made; the same for all rows that shared it.
     """
 
@@ -133,7 +133,7 @@ def sample_text(
 
     Args:
       backbone: static under jit.
-      params: of the role that speaks.
+      params: those of the role that speaks.
       prefix: prefilled prompts.
       ids: texts after the prefix, padded on the right; T may be 0.
       mask: which ids are real.
@@ -209,7 +209,7 @@ def score(
       prompt: the context.
       before: texts between the context and what is scored; may have no tokens (T = 0).
       after: what is scored.
-      temperature: at which `log_prob` counts; 0 (greedy) gives 0 there, None is 1.
+      temperature: what `log_prob` is taken at; 0 (greedy) gives 0 there, None is 1.
     """
     hidden = predicting_states(backbone, params, prompt, before, after)
     if temperature is None:

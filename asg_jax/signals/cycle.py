@@ -42,7 +42,7 @@ def likelihood_similarity(
     equally good images would be told apart by noise.
 
     Args:
-      log_likelihoods: of the prompt given each image, per token, in nats.
+      log_likelihoods: how likely the prompt is given each image, in nats per token.
       mask: which images exist.
     """
     centre = masked_mean(log_likelihoods, mask, axis=-1)[..., None]

@@ -23,7 +23,7 @@ class Difficulty:
 
     Attributes:
       tokens: first tokens of an answer whose entropy counts.
-      aggregation: over them; `mean` is the control of the paper's ablation.
+      aggregation: how they become one number; `mean` is the control of the paper's ablation.
       window: recent entropies that rank a new one; None is the larger of 128 and those of eight
         steps.
       ranked: fewest entropies in the window among which a percentile is taken.
@@ -49,7 +49,7 @@ def token_entropy(
     """Largest (or mean) entropy among the first tokens of an answer, in nats; 0 without tokens.
 
     Args:
-      entropies: of the full next-token softmax at temperature 1, in nats.
+      entropies: nats of the full next-token softmax at temperature 1.
       answer: which tokens belong to the answer; template tokens and the stop token do not.
       first: how many of these count.
       aggregation: `mean` is the control of the paper's ablation.

@@ -71,7 +71,7 @@ class Match(NamedTuple):
     """How the answers to one question on a generated image relate to the reference.
 
     Attributes:
-      match: of the majority's answer, in [0, 1].
+      match: how well the majority's answer fits, in [0, 1].
       fraction: share of the majority.
       contradiction: 1 if one is an explicit yes and the other an explicit no, else 0.
     """

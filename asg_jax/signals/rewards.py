@@ -35,7 +35,7 @@ class AnswerReward:
       terse: words before the answer that cost nothing.
       verbose: words from which on the cost no longer grows.
       verbosity: largest cost of words, as a share of the reward's size.
-      power: of the share of the votes that an answer's class has.
+      power: exponent of the share of the votes that an answer's class has.
       least: scale of votes that teach nothing.
     """
 
@@ -56,7 +56,7 @@ class Best(NamedTuple):
     """The winner of each group.
 
     Attributes:
-      place: of the sample in its group.
+      place: where the sample stands in its group.
       exists: whether any sample was allowed.
     """
 
@@ -98,7 +98,7 @@ def solver_rewards(
     """Reward of every answer: agreement with the majority, scaled by what the vote can teach.
 
     Args:
-      vote: over the N answers; absent ones get 0.
+      vote: what the N answers agree on; absent ones get 0.
       words: words before the answer span. Many of them cost; a negative reward grows more negative,
         so that verbosity never softens a wrong answer.
       noncanonical: answers outside their question's classes, or of low information.

@@ -26,7 +26,7 @@ class Asked:
     """K questions on each of B pictures, and what the answers to them say.
 
     Attributes:
-      vote: over the answers to each question.
+      vote: what the answers to each question agree on.
       difficulty: percentile of the greedy answer's token entropy among recent ones.
       target: running entropy target of the votes, in nats.
       answered: questions that were answered.
@@ -48,12 +48,12 @@ class Drawn:
       match: agreement of the majority's answer with the reference, in [0, 1].
       fraction: share of the majority.
       contradiction: 1 where one says yes and the other no.
-      probability: of the reference answer; None if no signal needs it.
+      probability: what the judge gives the reference answer; None if no signal needs it.
       prompts: embeddings of the prompts.
       captions: embeddings of the drawings' captions.
       pictures: embeddings of the drawings in the space of the texts; None if no signal needs them.
-      likelihood: of the prompt given the drawing, in nats per token; None if no signal needs it.
-      features: of the drawings, from the vision tower.
+      likelihood: nats per token of the prompt given the drawing; None if no signal needs it.
+      features: what the vision tower gives for the drawings.
     """
 
     asked: Bool[Array, "B M"]

@@ -26,7 +26,7 @@ class Consistency:
       information: share of the informativeness in the score; the rest is closeness to the target.
       target_start: running entropy target before the first step.
       target_width: standard deviation of the band around it.
-      target_decay: of the running target, per step.
+      target_decay: how much a step keeps of the running target.
       target_range: what an observed entropy is clipped to before it moves the target.
       easy_fraction: share of the majority from which on a question may be too easy to learn from.
       easy_margin: margin above which it is.
@@ -58,7 +58,7 @@ class Vote(NamedTuple):
       shares: share of the votes that an answer's own class has; 0 where an answer is absent.
       fraction: share of the winner.
       margin: the winner's share above the second's, which is 0 in a unanimous vote.
-      entropy: of the shares over classes.
+      entropy: nats of the shares over classes.
     """
 
     majority: Int[Array, "*batch"]

@@ -83,7 +83,7 @@ def load(
 
     Args:
       folder: holds the json files, `ema.safetensors` (or `model.safetensors`), `ae.safetensors`.
-      dtype: of the parameters in memory; the autoencoder is always float32.
+      dtype: what parameters have in memory; the autoencoder is always float32.
       mesh: devices over which the parameters are cut; the default device without it.
 
     Returns:

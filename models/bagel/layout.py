@@ -85,7 +85,7 @@ class TrainingBatch:
       picture: latent picture of each latent row.
       place: row of the latent position table of each latent row.
       latents: clean latents; made by the frozen autoencoder, so they come as data.
-      noise: for the noisy rows.
+      noise: what the noisy rows start from.
       raw_time: normal draw of each latent picture, -inf for a clean one.
       images: vision pictures, the i-th of every sample in the i-th `Image`.
     """
@@ -122,7 +122,7 @@ def training_batch(
       samples: segments of each sample.
       config: sizes and markers.
       latents: clean tokens of each sample's latent pictures, in order.
-      raw_times: of the same pictures: a normal draw, or -inf where the picture is clean.
+      raw_times: a normal draw for each of the same pictures, or -inf where it is clean.
       rng: source of the noise.
       images: vision pictures; a view's slot counts the rows of all earlier ones.
     """

@@ -35,8 +35,8 @@ def resized(width: int, height: int, rule: Resize, pictures: int = 1) -> tuple[i
     pixels is shrunk by the ratio of the areas, as the official code does, not by its root.
 
     Args:
-      width: in pixels.
-      height: in pixels.
+      width: pixels across.
+      height: pixels from top to bottom.
       rule: bounds and stride.
       pictures: number of pictures that share the bound on pixels.
     """

@@ -219,7 +219,7 @@ def load(
 
     Args:
       folder: holds the json files, the safetensors files, and `diffusion-decoder`.
-      dtype: of the parameters in memory; the autoencoder is always float32.
+      dtype: what parameters have in memory; the autoencoder is always float32.
       mesh: devices over which the parameters are cut; the default device without it.
       targets: whether to load EVA-CLIP, too.
 

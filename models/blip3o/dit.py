@@ -59,7 +59,7 @@ class Caption:
 
     Attributes:
       pooled: its part of the embedding that modulates every block.
-      keys: of the cross-attention in every block.
+      keys: those of the cross-attention in every block.
       values: likewise. All tokens of the condition are the same without a prompt, and one stands
         for them: a softmax over equal keys is uniform.
     """
@@ -205,7 +205,7 @@ class DiT(nnx.Module):
         Args:
           x: noisy tokens in row-major order.
           timestep: 1000 times the share of noise, as the network has learned it.
-          caption: of every prompt.
+          caption: what every prompt asks for.
           null: the condition without a prompt, one row for all.
         """
         config = self.config

@@ -54,7 +54,7 @@ def window_order(
     Args:
       grid: (height, width) in patches.
       count: features of a padded picture, M.
-      config: of the tower.
+      config: sizes of the tower.
 
     Returns:
       The features in window order, padding last, and the number of the window of each, M for

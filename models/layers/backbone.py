@@ -22,7 +22,7 @@ class TextBackbone(Generic[Network]):
 
     Attributes:
       network: its constructor; the module has the parts `language` and `vae`.
-      config: of the network.
+      config: sizes of the network.
     """
 
     network: ClassVar[Any]

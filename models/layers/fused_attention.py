@@ -44,9 +44,9 @@ def fused_attention(
 
     Args:
       kernel: "cudnn" or "splash".
-      queries: in 16 bits for cuDNN.
+      queries: 16 bits for cuDNN.
       pairs: keys and values of every block.
-      masks: of every block.
+      masks: what each block may see.
     """
     return _forward(kernel, queries, pairs, masks)[0]
 

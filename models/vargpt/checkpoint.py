@@ -166,7 +166,7 @@ def load(
 
     Args:
       folder: holds `config.json` and the safetensors files.
-      dtype: of the parameters in memory; the tokenizer is always float32.
+      dtype: what parameters have in memory; the tokenizer is always float32.
       mesh: devices over which the parameters are cut; the default device without it.
 
     Returns:

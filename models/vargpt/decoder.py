@@ -208,7 +208,7 @@ class ScaleDecoder(nnx.Module):
 
         Args:
           x: tokens with their level embedding.
-          modulation: of the prompts.
+          modulation: shifts and scales that the prompts ask for.
           angles: rotary angles of the tokens.
           context: keys and values of the prompts with a leading layer axis.
           mask: which of the tokens each token sees; None is all.

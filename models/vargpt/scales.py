@@ -45,7 +45,7 @@ class Schedule:
     """The scales of one picture.
 
     Attributes:
-      grids: of the scales that are drawn, coarse to fine.
+      grids: those of the scales that are drawn, coarse to fine.
       limit: the grid that positions refer to.
     """
 

@@ -100,8 +100,8 @@ def training_forward(
     Args:
       model: the network.
       batch: texts with pictures.
-      bits: of the pictures, as they enter the network (flipped ones among them).
-      schedule: of the pictures.
+      bits: what the pictures enter the network as (flipped ones among them).
+      schedule: which scales the pictures have.
       multiple: the picture's rows are padded to a multiple of this.
       dropped: pictures whose condition vector is that of an absent prompt.
     """

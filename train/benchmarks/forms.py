@@ -35,10 +35,10 @@ class Forms:
     Attributes:
       engine: the whole rollout as one program.
       plain: the same, one sample at a time.
-      differences: of their results, by name.
+      differences: largest difference of their results, by name.
       parts: the engine's parts, each a call of its own.
-      step_seconds: of the step that the engine repeats, from the seconds of the parts.
-      step_cost: of the same step.
+      step_seconds: what the step that the engine repeats takes, from the seconds of the parts.
+      step_cost: what the same step costs.
       unit: what the rollout makes.
       units: how many of them a task makes.
     """
@@ -59,7 +59,7 @@ def measure(
     """All numbers of a rollout.
 
     Args:
-      forms: of the rollout.
+      forms: engine and plain form of the rollout.
       task: what is timed.
       others: tasks of other contents, which must not compile anything.
       repeat: how often everything is timed; medians count.

@@ -91,7 +91,7 @@ def describe(
     """A true caption of a scene.
 
     Args:
-      items: of the scene.
+      items: what the scene holds.
       rng: source of randomness, which chooses detail, order and opening.
       details: levels of detail to choose from; a relation needs two items, so without them the
         colours are told.

@@ -24,7 +24,7 @@ def corrupt(
     """The scene with one attribute changed, so that its content is another.
 
     Args:
-      scene: of one to three items.
+      scene: one to three items.
       kind: 'color' or 'shape' of one item, 'count' (one item more or less), or 'position' (one
         item goes to another cell and trades places with the item there, if there is one).
       rng: source of randomness.

@@ -75,7 +75,7 @@ class FolderSource:
     Attributes:
       folder: searched with all folders in it and those that they link to.
       side: pictures are shrunk to this many pixels along their longer side.
-      paths: of the pictures.
+      paths: the pictures' files.
       skipped: reasons by path, of the files and folders that are passed over.
       fingerprint: number of the pictures, and a hash of their names and sizes.
     """

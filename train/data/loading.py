@@ -62,7 +62,7 @@ def batches(
     Args:
       source: the pictures.
       batch: pictures per batch of this process.
-      seed: of the order.
+      seed: gives the order.
       process: index of this process.
       processes: number of processes.
       epochs: times each picture is seen; None goes on for ever.

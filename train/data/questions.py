@@ -202,7 +202,7 @@ def ask(
     Yes and no, and the numbers, are equally likely answers, as far as the scene allows.
 
     Args:
-      items: of the scene.
+      items: what the scene holds.
       rng: source of randomness.
       kinds: one of them is asked for, each equally likely if the scene suits it.
       usage: the wordings and combinations to use.

@@ -21,7 +21,7 @@ def in_batches(program: Callable[[PyTree], PyTree], rows: PyTree, size: int) -> 
     Args:
       program: maps a tree of arrays with `size` rows to another.
       rows: arrays with equally many rows each.
-      size: of a batch.
+      size: how many items a batch has.
 
     Returns:
       The program's results for all rows, on the host.

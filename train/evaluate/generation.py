@@ -38,8 +38,8 @@ def judge_generation(
 
     Args:
       model: backbone and processor; its own parameters are not used.
-      params: of the generator.
-      settings: of the evaluation.
+      params: the generator's.
+      settings: the evaluation's.
       headroom: draw the first prompts several times.
 
     Returns:
@@ -67,7 +67,7 @@ def judge_pictures(
     Args:
       prompts: what was asked for.
       pictures: K of each prompt; if there are several, the best counts as well as the first.
-      seed: of the prompt set.
+      seed: gives the prompt set.
     """
     right = np.zeros(pictures.shape[:2], bool)
     clear = np.zeros_like(right)
@@ -99,10 +99,10 @@ def draw_all(
 
     Args:
       model: backbone and processor.
-      params: of the generator.
+      params: the generator's.
       prompts: all of the set.
       wanted: number of the prompt, and which of its pictures.
-      settings: of the sampler, seed and batch size.
+      settings: sampler, seed and batch size are read.
     """
     sampler = settings.sampler(model.backbone.spec)
     key = jax.random.fold_in(jax.random.key(settings.seed), STREAM)

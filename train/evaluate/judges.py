@@ -22,7 +22,7 @@ def evaluate(
     Args:
       model: backbone and processor.
       roles: parameters of 'solver' and 'generator'.
-      settings: of the evaluation.
+      settings: the evaluation's.
       headroom: measure as well what the model could gain by agreeing with itself, which takes
         several times as long.
     """

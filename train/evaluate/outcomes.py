@@ -15,7 +15,7 @@ class Outcomes:
     """Outcomes of one or more measures on the same items.
 
     Attributes:
-      seed: of the items; equal seeds and sizes mean equal items.
+      seed: gives the items; equal seeds and sizes mean equal items.
       clusters: number of the picture (or prompt) that an item belongs to, from 0 on. Items of one
         cluster are not independent.
       labels: groups of items whose scores are told apart: label -> its value for every item.

@@ -35,7 +35,7 @@ class Item:
 
     Attributes:
       picture: number of the picture in its set.
-      question: of any kind and wording.
+      question: any kind and wording.
       truth: the answer.
       held_out: whether the picture shows a combination that training never does; in the others
         the question names none either.
@@ -66,8 +66,8 @@ def question_set(seed: int, count: int = 3200, per_picture: int = 4) -> Question
     A smaller set of the same seed is the beginning of a larger one.
 
     Args:
-      seed: of scenes and questions.
-      count: of the questions; a multiple of `per_picture`.
+      seed: gives scenes and questions.
+      count: how many; a multiple of `per_picture`.
       per_picture: questions about one picture, at most 6, all of different kinds.
     """
     pictures, items = [], []

@@ -51,7 +51,7 @@ def lines(scores: Mapping[str, Scores], columns: Mapping[str, Table]) -> Iterato
     """The text that people read: points of 100 with 95 % intervals.
 
     Args:
-      scores: of one or two models by name.
+      scores: one or two models' by name.
       columns: their `tables`.
     """
     yield "Points of 100 with 95 % intervals, from resampled pictures."
@@ -97,8 +97,8 @@ def document(
     """What `scores.json` holds: settings, tables of [value, low, high], every item.
 
     Args:
-      settings: of the evaluation.
-      scores: of one or two models by name.
+      settings: the evaluation's.
+      scores: one or two models' by name.
       columns: their `tables`.
     """
     return {

@@ -15,7 +15,7 @@ class EvalSettings:
     """The `eval` section of a config.
 
     Attributes:
-      seed: of the scenes, questions and prompts, of everything sampled, and of the resamples.
+      seed: gives the scenes, questions and prompts, everything sampled, and the resamples.
       questions: how many; a multiple of `per_picture`.
       per_picture: questions about one picture, at most 6.
       votes: answers at T = 1 to each question: all of them are scored, and what most of them say
@@ -26,10 +26,10 @@ class EvalSettings:
       best_of_prompts: how many of the prompts are drawn so often, the first ones.
       prompts_per_batch: pictures that are drawn together.
       guidance: scale of the text guidance; 1 turns it off.
-      temperature: of the distributions of bits (next-scale models).
+      temperature: softens the distributions of bits (next-scale models).
       top_p: a bit's rarer value is never drawn if it is no likelier than 1 - top_p; 1 is off.
-      steps: of the flow sampler (flow models), as the rest.
-      shift: of the flow's times.
+      steps: how many the flow sampler takes (flow models), as the rest.
+      shift: moves the flow's times towards noise (above 1).
       interval: guidance acts at times lo < t <= hi.
       renorm_min: lower clip of the rescaling of guided velocities; 1 turns it off.
     """

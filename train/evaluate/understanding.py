@@ -57,8 +57,8 @@ def judge_understanding(
 
     Args:
       model: backbone and processor; its own parameters are not used.
-      params: of the solver.
-      settings: of the evaluation.
+      params: the solver's.
+      settings: the evaluation's.
       headroom: measure framings and votes as well; the other measures are the same without.
     """
     asked = question_set(settings.seed, settings.questions, settings.per_picture)
@@ -71,8 +71,8 @@ def judge_answers(items: Sequence[Item], answers: Sequence[Answers], seed: int) 
 
     Args:
       items: what was asked.
-      answers: to each of them.
-      seed: of the question set.
+      answers: one list for each question.
+      seed: gives the question set.
     """
     spoken = [_measures(given) for given in answers]
     pairs = list(zip(items, spoken, strict=True))
@@ -118,7 +118,7 @@ def answer_all(
 
     Args:
       model: backbone and processor.
-      params: of the solver.
+      params: the solver's.
       asked: the questions.
       settings: seed, batch size and answers at T = 1 to each question.
       framed: put each question in all its framings; else in the canonical one only.

@@ -43,7 +43,7 @@ def drawn_shares(
 
     Args:
       prompts: that were drawn.
-      pictures: of every prompt, by the name of the model.
+      pictures: drawings of every prompt, by the name of the model.
 
     Returns:
       Shares by colour where a colour is asked for, by colour where it is left open, and by count.

@@ -37,8 +37,8 @@ class Batch:
     """Pictures per step of all processes together.
 
     Attributes:
-      understanding: in a phase that asks and answers.
-      generation: in a phase that draws.
+      understanding: examples of a step that asks and answers.
+      generation: examples of a step that draws.
       micro: that each device takes at a time in an update; None is all of them.
     """
 
@@ -53,7 +53,7 @@ class Replay:
 
     Attributes:
       size: pictures that are kept; the oldest go.
-      share: of an understanding batch that comes from them.
+      share: which part of an understanding batch comes from them, in [0, 1].
       only: once there are any, all pictures of all steps come from them.
     """
 
@@ -105,21 +105,21 @@ class RunConfig:
     """Everything that a run depends on.
 
     Attributes:
-      name: of the run; its folder is runs/NAME by default.
+      name: the run's; its folder is runs/NAME by default.
       model: name or folder, for `open_model`.
-      dtype: of parameters and computation; as stored if empty.
+      dtype: parameters and computation have it; as stored if empty.
       remat: what the backward pass recomputes instead of keeping it.
-      seed: of everything random.
-      steps: of all phases together.
-      language: of prompts and answers; one of `asg_jax.prompts.LANGUAGES`.
+      seed: everything random depends on it.
+      steps: all phases together.
+      language: what prompts and answers are in; one of `asg_jax.prompts.LANGUAGES`.
       data: source of pictures.
       batch: sizes.
-      replay: of the replay buffer.
+      replay: the replay buffer's settings.
       checkpoint: saving.
       mesh: devices.
       method: settings of a method, of the type that `METHODS` has for its field `name`.
-      eval: of the judgement before and after.
-      watch: of the one on the way.
+      eval: the judgement before and after.
+      watch: the judgement on the way.
     """
 
     name: str

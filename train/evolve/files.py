@@ -87,7 +87,7 @@ def read_json(path: Folder, *needed: str) -> dict[str, Any]:
     """An object that `write_json` wrote.
 
     Args:
-      path: of the file.
+      path: the file.
       needed: names that it must have.
 
     Raises:

@@ -18,7 +18,7 @@ class History:
 
     Attributes:
       step: the last step that was taken.
-      seconds: by part of the run ("understanding", "data", ...).
+      seconds: how long each part of the run took ("understanding", "data", ...).
       times: how often each part ran.
       recompilations: programs compiled in steps after the first cycle of a session.
       nonfinite: steps that reported a number which is not finite.

@@ -32,7 +32,7 @@ class Judgement:
 
     Attributes:
       scores: item by item.
-      pictures: for the first prompts, from the same noise at every judgement.
+      pictures: drawings of the first prompts, from the same noise at every judgement.
       seconds: that it took.
     """
 
@@ -64,7 +64,7 @@ def judge(
       model: backbone and processor.
       base: parameters, on the device that works.
       state: NumPy arrays; None is the frozen model.
-      settings: of the evaluation.
+      settings: the evaluation's.
       headroom: measure as well what voting would gain.
     """
     start = perf_counter()

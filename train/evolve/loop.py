@@ -36,8 +36,8 @@ class Session:
     examples of the next one ready.
 
     Attributes:
-      state: on the devices.
-      history: of the steps whose reports were read.
+      state: as it lies on the devices.
+      history: steps whose reports were read.
       feed: examples.
     """
 
@@ -152,11 +152,11 @@ def train(
     """Takes the steps that are left, and saves on the way and at the end.
 
     Args:
-      parts: of the run.
-      config: of the run.
-      folder: of the run.
-      logs: to tell what happens.
-      interruption: to be asked to stop by.
+      parts: what the run works with.
+      config: the run's.
+      folder: the run's.
+      logs: where it is told what happens.
+      interruption: asks the run to stop.
       watch: called after every step.
 
     Raises:

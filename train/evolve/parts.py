@@ -35,9 +35,9 @@ class Parts:
 
     Attributes:
       method: takes the steps.
-      placement: of states and batches on devices.
-      source: of unlabeled pictures.
-      judge: of a state; None where the language has no judge, and in processes but the first.
+      placement: puts states and batches on devices.
+      source: gives unlabeled pictures.
+      judge: scores a state; None where the language has no judge, and in processes but the first.
       facts: marks of what a run that goes on must find again, by name.
       export: writes what the roles have learned into a folder.
     """

@@ -25,7 +25,7 @@ class MeshPlacement:
     """The devices of all processes; implements `asg_jax.engine.placement.Placement`.
 
     Attributes:
-      mesh: of all processes.
+      mesh: all processes' devices.
       style: how rollouts run on it.
       rules: sharding of the model's parameters, which states follow.
     """
@@ -48,7 +48,7 @@ class MeshPlacement:
         """Makes sure that the devices can share batches.
 
         Args:
-          sizes: of batches of all processes, by name.
+          sizes: examples in batches of all processes, by name.
 
         Raises:
           UserError: they cannot share one evenly.

@@ -136,7 +136,7 @@ def gather_kept(kept: Sequence[Kept], first: bool) -> list[Kept]:
     """The kept pictures of all processes; a process may have none.
 
     Args:
-      kept: by this process.
+      kept: what this process keeps.
       first: whether they count: no process before has the same examples.
     """
     if jax.process_count() == 1:

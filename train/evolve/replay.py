@@ -38,7 +38,7 @@ class Replay:
 
     Attributes:
       first: number of the oldest picture held.
-      drawn: from the oldest to the newest; more than `size` while the newest are too new.
+      drawn: the oldest first; more than `size` while the newest are too new.
     """
 
     def __init__(self, folder: Folder, size: int, checkpoints: int):
@@ -52,7 +52,7 @@ class Replay:
 
         Args:
           step: later than all before.
-          kept: by this process.
+          kept: what this process keeps.
           first: see `processes.gather_kept`.
         """
         # By reward, so that the order does not depend on how examples are dealt to processes.

@@ -81,8 +81,8 @@ def finish(config: RunConfig, folder: Folder, begin: Callable[[], None] = lambda
     """Runs to the end, or until somebody asks to stop.
 
     Args:
-      config: of the run.
-      folder: of the run.
+      config: the run's.
+      folder: the run's.
       begin: called once the folder is the run's own.
 
     Returns:

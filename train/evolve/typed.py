@@ -22,7 +22,7 @@ def build(kind: type[T], values: Mapping[str, Any], path: str = "config") -> T:
 
     Args:
       kind: the dataclass.
-      values: by field name; mappings where a field is a dataclass itself.
+      values: one for each field; mappings where a field is a dataclass itself.
       path: how the values are called in errors.
 
     Raises:

@@ -28,11 +28,11 @@ class Phase:
     """What a phase does.
 
     Attributes:
-      name: of its checkpoints and log.
+      name: what its checkpoints and log are called.
       steps: number of updates.
-      seed: of the keys of the loss.
-      batch: of a step; a function of its number alone.
-      loss: to be minimised.
+      seed: gives the keys of the loss.
+      batch: what a step learns from; a function of its number alone.
+      loss: what is minimised.
       optimizer: the update rule.
       checkpoint_every: steps between checkpoints.
     """

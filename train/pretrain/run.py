@@ -30,7 +30,7 @@ def pretrain(settings: PretrainSettings, workdir: Path) -> Path:
     """Pre-trains a model, or goes on where an earlier run in the same folder was stopped.
 
     Args:
-      settings: of the run.
+      settings: the run's.
       workdir: takes checkpoints, the log and, in its sub-folder `model`, the result.
 
     Returns:

@@ -15,11 +15,11 @@ class Lane:
     """Texts that are learned together in one shape; every text belongs to one context.
 
     Attributes:
-      tasks: of the grammar, and how often each is drawn.
+      tasks: how often each of the grammar's is drawn.
       pictures: that a context shows: 0, 1 or 2.
-      contexts: per step.
-      texts: per context.
-      length: of the padded instruction and target together, in tokens.
+      contexts: how many a step has.
+      texts: how many each context has.
+      length: the padded instruction and target together, in tokens.
     """
 
     tasks: tuple[tuple[str, float], ...]
@@ -43,19 +43,19 @@ class PretrainSettings:
     """A run; the same settings give the same weights on the same machine.
 
     Attributes:
-      size: of the network, a name of `registry.Family.small`.
-      seed: of weights, scenes, lessons and noise.
+      size: the network's, a name of `registry.Family.small`.
+      seed: gives weights, scenes, lessons and noise.
       scenes: labelled scenes that there are.
       wordings: probability of each wording of a question.
       framings: probability of each instruction around a question.
       wrong: share of the answers that are wrong at random.
       habits: how often annotators follow their habits.
       prompts: pictures of a step that are learned to be drawn.
-      draws: of noise for each of them, or of bits that enter flipped.
-      shift: of the times of their noise (flow models), s -> shift s / (1 + (shift - 1) s): what
+      draws: how many times each is noised, or its bits enter flipped.
+      shift: moves the times of their noise (flow models), s -> shift s / (1 + (shift - 1) s): what
         stands where is decided while there is almost nothing but noise.
       unprompted: share of the pictures that are drawn without their caption.
-      prompt_length: of the padded captions, in tokens.
+      prompt_length: the padded captions, in tokens.
       drawing: weight of the drawing loss.
       steps: updates of the second phase, which learns everything but the autoencoder.
       rate: its peak learning rate; matrices are orthogonalised (Muon), the rest is Adam's.

@@ -52,9 +52,9 @@ class Settings:
     """A run of the method.
 
     Attributes:
-      name: of the preset.
-      understanding_steps: per cycle; it comes first.
-      generation_steps: per cycle. A two-stage run is a single cycle as long as the run.
+      name: the preset's.
+      understanding_steps: how many a cycle begins with.
+      generation_steps: how many follow. A two-stage run is a single cycle as long as the run.
       candidates: K, questions per picture.
       framings: N, answers per question; with more than the language has, framings come again.
       framed: each answer comes from another framing; else all come from the canonical one, and
@@ -68,9 +68,9 @@ class Settings:
       adapter_dropout: share of the inputs of every adapted map that its update ignores while it
         learns; the paper has 0.05.
       lengths: room for texts.
-      temperatures: of sampling.
-      sampler: of drawings that are learned from; the grid must give pictures that the vision tower
-        reads without resizing.
+      temperatures: one for each kind of text.
+      sampler: makes the drawings that are learned from; the grid must give pictures that the vision
+        tower reads without resizing.
       question_weights: reward of a question, by signal.
       weights: reward of a drawing, by signal; the spec's quality multiplies it.
       numbers: thresholds of the signals.
@@ -82,7 +82,7 @@ class Settings:
         what narrower ones say is little better than chance.
       balanced: answers of yes, and all others to such questions, are compared among themselves by
         the Solver's update; else the more frequent one grows for being frequent.
-      baseline_momentum: of the running mean of the Solver's rewards, per step.
+      baseline_momentum: how much a step keeps of the running mean of the Solver's rewards.
       advantages: what the centred rewards of drawings are divided by: the deviation in their own
         `group`, or that in all groups of the `batch`, so that groups of equals count for little.
       judge: who captions the pictures to draw, answers the questions on them and looks at the

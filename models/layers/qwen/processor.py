@@ -34,8 +34,8 @@ class QwenProcessor:
     """Implements `asg_jax.backbone.Processor`, but for what only drawing needs.
 
     Attributes:
-      config: of the network, with the parts `tokens`, `vision` and `pixels`, and `system`, the
-        message that opens every conversation, if not empty.
+      config: sizes of the network, with the parts `tokens`, `vision` and `pixels`, and `system`,
+        the message that opens every conversation, if not empty.
       tokenizer: text to ids and back.
     """
 

@@ -69,7 +69,7 @@ class Results:
       drawn: L images of each.
       marks: what the host found.
       likeness: how drawings, prompts and captions resemble each other.
-      probability: of the reference answers; None where no signal needs it.
+      probability: what the judge gives the reference answers; None where no signal needs it.
       stream: see `asg_jax.engine.programs.keys`.
     """
 
@@ -85,8 +85,8 @@ class Judged(NamedTuple):
     """Signals and rewards of the drawings.
 
     Attributes:
-      signals: of each drawing, by name.
-      reward: of all together.
+      signals: one number for each drawing, by name.
+      reward: their weighted sum.
       mask: drawings that count.
       best: the best drawing of each prompt.
       picture: 8-bit pixels of the best drawing.
@@ -137,7 +137,7 @@ def learn(
       settings: static under jit.
       slices: see `asg_jax.engine.roles.improve`; static under jit.
       base: frozen parameters.
-      state: before the step.
+      state: what the step began with.
       results: what the step brought to light.
     """
     judged, memory = judge(settings, results), state.memory

@@ -37,9 +37,9 @@ class Notes(NamedTuple):
     """What people may read of a step.
 
     Attributes:
-      captions: of the real pictures; None where there is none.
-      specs: of the captions.
-      recaptions: of the L drawings of each caption.
+      captions: those of the real pictures; None where there is none.
+      specs: what the captions ask for.
+      recaptions: captions of the L drawings of each caption.
     """
 
     captions: list[str | None]

@@ -34,7 +34,7 @@ class QASpec:
     Attributes:
       questions: those that are fit to be asked.
       references: their answers.
-      tokens: of these answers, as they were sampled.
+      tokens: these answers, as they were sampled.
       quality: in [0, 1].
       accepted: drawings may be judged by it.
       attempt: number of the attempt that was taken, from 1; 0 where there is no caption.

@@ -57,7 +57,7 @@ class Answers:
     Attributes:
       labels: class of every answer, by number.
       noncanonical, low_information: its faults.
-      words: before the answer span.
+      words: what precedes the answer span.
       binary: the question is one for yes or no.
       yes: the answer is yes.
     """
@@ -105,8 +105,8 @@ class Evidence:
     """Everything that was said in a step.
 
     Attributes:
-      asked: by the Proposer, K candidates on each picture.
-      answered: by the Solver, K * (N + 1) answers about each picture, see `separate`.
+      asked: the Proposer's K candidates on each picture.
+      answered: the Solver's K * (N + 1) answers about each picture, see `separate`.
       forms: the candidates' forms.
       answers: what the host found in the answers, the greedy ones left out.
       stream: see `asg_jax.engine.programs.keys`.
@@ -128,9 +128,9 @@ class Judged(NamedTuple):
     """Signals and rewards of a step.
 
     Attributes:
-      vote: over the answers to each question.
+      vote: what the answers to each question agree on.
       surprise: token entropy of the greedy answer, in nats.
-      signals: of each question, by name.
+      signals: one number for each question, by name.
       proposer: reward of each question.
       accepted: questions without fault.
       chosen: the best of them.
@@ -222,7 +222,7 @@ def learn(
       stop_ids: tokens that end a text; static under jit.
       slices: see `asg_jax.engine.roles.improve`; static under jit.
       base: frozen parameters.
-      state: before the step.
+      state: what the step began with.
       evidence: what was said.
     """
     memory: Memory = state.memory
