@@ -58,7 +58,7 @@ def contrast(terms: Sequence[Term]) -> dict[str, Interval]:
     weights = [term.weight for term in terms]
     common = [name for name in shares[0] if all(name in other for other in shares)]
     return {
-        name: _interval(np.tensordot(weights, [own[name] for own in shares], axes=1))
+        name: interval(np.tensordot(weights, [own[name] for own in shares], axes=1))
         for name in common
     }
 
@@ -78,6 +78,7 @@ def _shares(outcomes: Outcomes, measure: str) -> dict[str, Float[np.ndarray, "1+
     return {s.name: shares[:, n] for n, s in enumerate(found)}
 
 
-def _interval(shares: Float[np.ndarray, "1+resamples"]) -> Interval:
+def interval(shares: Float[np.ndarray, "1+resamples"]) -> Interval:
+    """A statistic of the items as they are, with the interval of its resamples."""
     low, high = np.nanpercentile(shares[1:], TAILS)
     return Interval(float(shares[0]), float(low), float(high))
