@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple
 
@@ -197,20 +197,24 @@ class Engine:
         """A group of images for each caption; on devices, as all that follows."""
         return self._run(programs.draw, sampler, images, rows=order)(params, order)
 
-    def ask_about(self, params: Params, probability: bool, inquiry: Inquiry) -> Replies:
-        """Answers about drawings, and captions of them."""
+    def ask_about(self, params: Params, facts: frozenset[str], inquiry: Inquiry) -> Replies:
+        """Answers about drawings, and captions of them: the fields of the replies that are wanted.
+
+        Others than these may be named.
+        """
+        wanted = facts & names(Replies)
         program = self._run(
-            programs.ask_about, self.model.processor, self.lengths, probability, rows=inquiry
+            programs.ask_about, self.model.processor, self.lengths, wanted, rows=inquiry
         )
         return program(params, inquiry)
 
-    def compare(
-        self, params: Params, pictures: bool, likelihood: bool, batch: Comparison
-    ) -> Likeness:
-        """How drawings, prompts and captions resemble each other."""
-        program = self._run(
-            programs.compare, self.model.processor, pictures, likelihood, rows=batch
-        )
+    def compare(self, params: Params, facts: frozenset[str], batch: Comparison) -> Likeness:
+        """How drawings, prompts and captions resemble each other: the fields that are wanted.
+
+        Others than these may be named.
+        """
+        wanted = facts & names(Likeness)
+        program = self._run(programs.compare, self.model.processor, wanted, rows=batch)
         return program(params, batch)
 
     def explain(self, params: Params, batch: Explanation) -> Float[Array, "B L"]:
@@ -248,6 +252,11 @@ class Engine:
 
             self._compiled[name] = self.placement.compile_update(update)
         return Learned(*self._compiled[name](self.model.base, state, batch))
+
+
+def names(record: type) -> frozenset[str]:
+    """The fields of a record."""
+    return frozenset(field.name for field in fields(record))
 
 
 def _in_slices(program: Program, slices: int, params: Params, batch: PyTree) -> PyTree:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import UInt8, UInt32
+from jaxtyping import Float, UInt8, UInt32
 from PIL.Image import Image as Picture
 
 from asg_jax.backbone import Request
 from asg_jax.engine.state import TrainState
+from asg_jax.signals.table import Signal
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,30 @@ class Method(Protocol):
         All randomness depends on the seed, the step, ids and rows. The given state is used up: its
         memory may be that of the new one. The report waits for the devices when it is called; as
         the next step was begun before, it may not read the returned state.
+        """
+        ...
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """A method that also tells what its signals find in given pictures."""
+
+    def score(
+        self,
+        state: TrainState,
+        examples: Examples,
+        texts: Sequence[str],
+        pictures: UInt8[np.ndarray, "B L H W 3"],
+        signals: Mapping[str, Signal],
+    ) -> dict[str, Float[np.ndarray, "B L"]]:
+        """How well pictures show a text, by signal.
+
+        Args:
+          state: the roles.
+          examples: another picture of each text; questions are answered on it first.
+          texts: what the pictures are to show.
+          pictures: L of each text.
+          signals: of `asg_jax.signals.table.DRAWINGS`, or others like them.
         """
         ...
 

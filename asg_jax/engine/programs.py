@@ -90,16 +90,16 @@ class Inquiry:
 
 @pytree
 class Replies:
-    """What was said about the drawings; first axes are (B, L).
+    """What was said about the drawings, None where nobody asked for it; first axes are (B, L).
 
     Attributes:
       answers: (B, L, Q, tokens).
       captions: (B, L, 1, tokens).
-      probability: what the judge gives the reference answers; None where nobody asked for it.
+      probability: what the judge gives the reference answers.
     """
 
-    answers: TextRollout
-    captions: TextRollout
+    answers: TextRollout | None
+    captions: TextRollout | None
     probability: Float[Array, "B L M"] | None
 
 
@@ -133,35 +133,38 @@ class Comparison:
     Attributes:
       viewing: the drawings.
       prompts: B captions that were drawn.
-      captions: what the judge says of each drawing; the arrays have axes (B, L, ...).
+      captions: what the judge says of each drawing; the arrays have axes (B, L, ...). None if they
+        are not compared.
       describe: the instruction to write a caption; G = 1.
       drawn: tokens of the captions that were drawn, as answers to the instruction; G = 1.
     """
 
     viewing: Viewing
     prompts: Sentence
-    captions: Sentence
+    captions: Sentence | None
     describe: Texts
     drawn: Texts
 
 
 @pytree
 class Likeness:
-    """Drawings, prompts and captions in one space; embeddings are normalised.
+    """Drawings, prompts and captions in one space, None where nobody asked for it.
+
+    Embeddings are normalised.
 
     Attributes:
-      prompts: embeddings of the prompts.
-      captions: final states of the language model over each drawing's caption.
-      pictures: final states of the language model over each drawing; None if not asked for.
-      likelihood: nats per token of the prompt as each drawing's caption; None if not asked for.
+      prompts: final states of the language model over the prompts.
+      captions: the same over each drawing's caption.
+      pictures: the same over each drawing.
+      likelihood: nats per token of the prompt as each drawing's caption.
       features: what the vision tower gives for each drawing.
     """
 
-    prompts: Float[Array, "B D"]
-    captions: Float[Array, "B L D"]
+    prompts: Float[Array, "B D"] | None
+    captions: Float[Array, "B L D"] | None
     pictures: Float[Array, "B L D"] | None
     likelihood: Float[Array, "B L"] | None
-    features: Float[Array, "B L F"]
+    features: Float[Array, "B L F"] | None
 
 
 def keys(stream: UInt32[Array, "B S"], count: int) -> Key[Array, "B {count}"]:
@@ -225,7 +228,7 @@ def ask_about(
     backbone: Backbone,
     processor: Processor,
     lengths: Lengths,
-    probability: bool,
+    facts: frozenset[str],
     params: Params,
     inquiry: Inquiry,
 ) -> Replies:
@@ -235,7 +238,7 @@ def ask_about(
       backbone: static under jit.
       processor: static under jit.
       lengths: static under jit.
-      probability: whether the reference answers are scored; static under jit.
+      facts: which fields of the replies are wanted; static under jit.
       params: the judge's.
       inquiry: the drawings and the questions.
     """
@@ -250,26 +253,24 @@ def ask_about(
         sampler = TextSampler(temperature, tokens, processor.stop_ids)
         return sample_text(backbone, params, prefix, texts.ids, texts.mask, of_texts, sampler)
 
-    known = None
-    if probability:
-        asked, answers = _repeat((inquiry.reference_questions, inquiry.references), images)
-        scored = score(backbone, params, seen, asked, answers)
-        known = answer_probability(scored.plain_log_prob, answers.mask)
-    replies = Replies(
-        answers=sample(inquiry.questions, inquiry.temperature, of_texts[:, 1:], lengths.answer),
-        captions=sample(
-            inquiry.describe, inquiry.caption_temperature, of_texts[:, :1], lengths.caption
-        ),
-        probability=known,
-    )
+    answers = captions = probability = None
+    if "probability" in facts:
+        asked, wanted = _repeat((inquiry.reference_questions, inquiry.references), images)
+        scored = score(backbone, params, seen, asked, wanted)
+        probability = answer_probability(scored.plain_log_prob, wanted.mask)
+    if "answers" in facts:
+        answers = sample(inquiry.questions, inquiry.temperature, of_texts[:, 1:], lengths.answer)
+    if "captions" in facts:
+        told, temperature = inquiry.describe, inquiry.caption_temperature
+        captions = sample(told, temperature, of_texts[:, :1], lengths.caption)
+    replies = Replies(answers, captions, probability)
     return jax.tree.map(lambda x: x.reshape(-1, images, *x.shape[1:]), replies)
 
 
 def compare(
     backbone: Backbone,
     processor: Processor,
-    pictures: bool,
-    likelihood: bool,
+    facts: frozenset[str],
     params: Params,
     batch: Comparison,
 ) -> Likeness:
@@ -280,30 +281,28 @@ def compare(
     Args:
       backbone: static under jit.
       processor: static under jit.
-      pictures: whether the pictures' own embeddings are wanted; static under jit.
-      likelihood: whether the likelihood of the prompts is wanted; static under jit.
+      facts: which fields of the likeness are wanted; static under jit.
       params: the model that compares; without an adapter the frozen one.
       batch: what is compared.
     """
     images = batch.viewing.pixels.shape[1]
     group = lambda x: x.reshape(-1, images, *x.shape[1:])
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch.captions)
     seen = view(backbone, processor, params, batch.viewing)
-    of_pictures, explained = None, None
-    if pictures:
-        of_pictures = group(embedding(backbone.states(params, seen), seen.slot >= 0))
-    if likelihood:
-        explained = _explained(backbone, params, seen, batch.describe, batch.drawn, images)
-    features = seen.features
-    assert features is not None  # `view` put them there
-    shown = (seen.slot[..., None] == jnp.arange(features.shape[1])).any(-2)  # not padding
-    return Likeness(
-        prompts=embed(backbone, params, batch.prompts),
-        captions=group(embed(backbone, params, flat)),
-        pictures=of_pictures,
-        likelihood=explained,
-        features=group(embedding(features, shown)),
-    )
+    prompts = captions = pictures = likelihood = features = None
+    if facts & {"captions", "pictures"}:
+        prompts = embed(backbone, params, batch.prompts)
+    if "captions" in facts:
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch.captions)
+        captions = group(embed(backbone, params, flat))
+    if "pictures" in facts:
+        pictures = group(embedding(backbone.states(params, seen), seen.slot >= 0))
+    if "likelihood" in facts:
+        likelihood = _explained(backbone, params, seen, batch.describe, batch.drawn, images)
+    if "features" in facts:
+        assert seen.features is not None  # `view` put them there
+        shown = (seen.slot[..., None] == jnp.arange(seen.features.shape[1])).any(-2)  # no padding
+        features = group(embedding(seen.features, shown))
+    return Likeness(prompts, captions, pictures, likelihood, features)
 
 
 def explain(

@@ -60,6 +60,22 @@ class Scribe:
         """Whether a text as a turn has at most `room` tokens."""
         return len(self._ids(text)) <= room
 
+    def said(self, texts: Sequence[str]) -> Texts:
+        """Captions as answers of a role, one for each example, in the room of the longest caption.
+
+        Raises:
+          UserError: one does not fit.
+        """
+        room = self.lengths.caption
+        shape = (len(texts), 1, room)
+        ids, mask = np.zeros(shape, np.int32), np.zeros(shape, bool)
+        for n, text in enumerate(texts):
+            own = (*self.processor.ids(text), self.processor.stop_ids[0])
+            if len(own) > room:
+                raise UserError(f"'{text}' has {len(own)} tokens; lengths.caption is {room}.")
+            ids[n, 0, : len(own)], mask[n, 0, : len(own)] = own, True
+        return Texts(host(ids), host(mask))
+
     def hear(self, texts: Texts) -> list[list[str]]:
         """The texts of every example as strings."""
         ids, mask = np.asarray(texts.ids), np.asarray(texts.mask)

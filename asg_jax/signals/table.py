@@ -42,17 +42,19 @@ class Asked:
 class Drawn:
     """L drawings of each of B prompts, and what M questions on each found.
 
+    What no signal of a reward needs (`Signal.needs`) is None; what the answers say is then 0.
+
     Attributes:
       asked: questions that exist.
       exists: drawings that count.
       match: agreement of the majority's answer with the reference, in [0, 1].
       fraction: share of the majority.
       contradiction: 1 where one says yes and the other no.
-      probability: what the judge gives the reference answer; None if no signal needs it.
+      probability: what the judge gives the reference answer.
       prompts: embeddings of the prompts.
       captions: embeddings of the drawings' captions.
-      pictures: embeddings of the drawings in the space of the texts; None if no signal needs them.
-      likelihood: nats per token of the prompt given the drawing; None if no signal needs it.
+      pictures: embeddings of the drawings in the space of the texts.
+      likelihood: nats per token of the prompt given the drawing.
       features: what the vision tower gives for the drawings.
     """
 
@@ -62,11 +64,11 @@ class Drawn:
     fraction: Float[Array, "B L M"]
     contradiction: Float[Array, "B L M"]
     probability: Float[Array, "B L M"] | None
-    prompts: Float[Array, "B D"]
-    captions: Float[Array, "B L D"]
+    prompts: Float[Array, "B D"] | None
+    captions: Float[Array, "B L D"] | None
     pictures: Float[Array, "B L D"] | None
     likelihood: Float[Array, "B L"] | None
-    features: Float[Array, "B L F"]
+    features: Float[Array, "B L F"] | None
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ class Signal:
 
     Attributes:
       read: (what was said and drawn, thresholds) -> a number for every sample.
-      needs: optional facts without which it cannot be read, by their names in the record.
+      needs: facts without which it cannot be read, by their names in `engine.programs.Replies`
+        and `engine.programs.Likeness`.
     """
 
     read: Callable[[Any, Numbers], Float[Array, "B G"]]
@@ -123,12 +126,13 @@ def probability_fidelity(drawn: Drawn, numbers: Numbers) -> Float[Array, "B L"]:
 
 def caption_cosine(drawn: Drawn, numbers: Numbers) -> Float[Array, "B L"]:
     """Similarity of prompt and the drawing's caption, in [0, 1]."""
+    assert drawn.captions is not None and drawn.prompts is not None  # a need of the signal
     return cycle.similarity(drawn.captions, drawn.prompts[:, None])
 
 
 def cosine_cycle(drawn: Drawn, numbers: Numbers) -> Float[Array, "B L"]:
     """S_cyc in [0, 1] with the embeddings of prompt and drawing."""
-    assert drawn.pictures is not None  # a need of the signal
+    assert drawn.pictures is not None and drawn.prompts is not None  # a need of the signal
     related = cycle.similarity(drawn.pictures, drawn.prompts[:, None])
     return cycle.cycle_score(caption_cosine(drawn, numbers), related)
 
@@ -143,6 +147,7 @@ def likelihood_cycle(drawn: Drawn, numbers: Numbers) -> Float[Array, "B L"]:
 
 def leave_one_out(drawn: Drawn, numbers: Numbers) -> Float[Array, "B L"]:
     """S_div in [0, 1]: what a drawing adds to the variety of its group."""
+    assert drawn.features is not None  # a need of the signal
     return diversity.leave_one_out_diversity(
         diversity.pairwise_distances(drawn.features), drawn.exists
     )
@@ -158,12 +163,12 @@ QUESTIONS: dict[str, Signal] = {
     "consistency": Signal(consistency),
 }
 DRAWINGS: dict[str, Signal] = {
-    "vote_fidelity": Signal(vote_fidelity),
+    "vote_fidelity": Signal(vote_fidelity, ("answers",)),
     "probability_fidelity": Signal(probability_fidelity, ("probability",)),
-    "cosine_cycle": Signal(cosine_cycle, ("pictures",)),
-    "likelihood_cycle": Signal(likelihood_cycle, ("likelihood",)),
-    "diversity": Signal(leave_one_out),
-    "contradiction": Signal(contradiction),
+    "cosine_cycle": Signal(cosine_cycle, ("captions", "pictures")),
+    "likelihood_cycle": Signal(likelihood_cycle, ("captions", "likelihood")),
+    "diversity": Signal(leave_one_out, ("features",)),
+    "contradiction": Signal(contradiction, ("answers",)),
 }
 
 
@@ -186,7 +191,7 @@ def check_weights(name: str, table: Mapping[str, Signal], weights: Mapping[str, 
 
 
 def needed(table: Mapping[str, Signal], weights: Mapping[str, float]) -> frozenset[str]:
-    """The optional facts that a reward needs."""
+    """The facts that a reward needs."""
     return frozenset(need for name, w in weights.items() if w for need in table[name].needs)
 
 

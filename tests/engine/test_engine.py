@@ -11,9 +11,21 @@ import pytest
 from PIL import Image as Pillow
 
 from asg_jax.backbone import Params, encode, to_uint8
-from asg_jax.engine.programs import Comparison, Viewing, ask_about, compare, keys, view
+from asg_jax.engine.engine import names
+from asg_jax.engine.programs import (
+    Comparison,
+    Likeness,
+    Replies,
+    Viewing,
+    ask_about,
+    compare,
+    keys,
+    view,
+)
 from asg_jax.methods.asg import Asg
 from tests.tiny import moment
+
+EVERYTHING = names(Replies) | names(Likeness)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +56,8 @@ def test_an_inquiry_is_answered_by_whoever_is_asked(asg: Asg, batches) -> None:
     look = lambda scored: jax.jit(
         partial(ask_about, model.backbone, model.processor, asg.settings.lengths, scored)
     )
-    scored, plain = look(True), look(False)
+    scored = look(frozenset({"answers", "captions", "probability"}))
+    plain = look(frozenset({"answers", "captions"}))
     replies = [scored(Params(model.base, a), batches["ask_about"]) for a in (None, still, moved)]
     assert jax.tree.all(jax.tree.map(np.array_equal, replies[0], replies[1]))
     assert np.any(replies[0].probability != replies[2].probability)
@@ -81,15 +94,15 @@ def test_slices_change_no_result(asg: Asg, batches) -> None:
     close = partial(np.testing.assert_allclose, atol=2e-4)
     for run in (
         lambda e: e.draw(params, asg.settings.sampler, 3, batches["draw"]).pixels,
-        lambda e: e.ask_about(params, True, batches["ask_about"]),
-        lambda e: e.compare(params, True, True, batches["compare"]),
+        lambda e: e.ask_about(params, EVERYTHING, batches["ask_about"]),
+        lambda e: e.compare(params, EVERYTHING, batches["compare"]),
     ):
         jax.tree.map(close, run(engine), run(narrow))
 
 
 def test_what_is_compared_changes_with_the_drawing(asg: Asg, comparison) -> None:
     model = asg.engine.model
-    program = jax.jit(partial(compare, model.backbone, model.processor, True, True))
+    program = jax.jit(partial(compare, model.backbone, model.processor, EVERYTHING))
     pixels = comparison.viewing.pixels
     other = pixels.at[0, 1].set(1 - pixels[0, 1])
     changed = replace(comparison, viewing=replace(comparison.viewing, pixels=other))
@@ -104,15 +117,16 @@ def test_what_is_compared_changes_with_the_drawing(asg: Asg, comparison) -> None
 
 
 def test_what_nobody_needs_is_not_computed(asg: Asg, comparison: Comparison) -> None:
-    found = asg.engine.compare(Params(asg.engine.model.base), False, True, comparison)
-    assert found.pictures is None and found.likelihood is not None
+    found = asg.engine.compare(Params(asg.engine.model.base), frozenset({"likelihood"}), comparison)
+    assert found.likelihood is not None
+    assert found.pictures is found.prompts is found.captions is found.features is None
 
 
 def test_a_caption_that_is_the_prompt_is_embedded_as_the_prompt(asg: Asg, comparison) -> None:
     twice = lambda x: np.repeat(np.asarray(x)[:, None], 3, axis=1)
     again = jax.tree.map(twice, comparison.prompts)
     batch = replace(comparison, captions=again)
-    found = asg.engine.compare(Params(asg.engine.model.base), False, True, batch)
+    found = asg.engine.compare(Params(asg.engine.model.base), frozenset({"captions"}), batch)
     cosine = (found.captions * found.prompts[:, None]).sum(-1)
     np.testing.assert_allclose(cosine, 1, rtol=1e-5)
 

@@ -10,6 +10,7 @@ import pytest
 
 from asg_jax.backbone import Params, Prompt, Sampler
 from asg_jax.engine import programs
+from asg_jax.engine.engine import names
 from asg_jax.engine.programs import (
     Comparison,
     Inquiry,
@@ -110,10 +111,13 @@ def test_drawings_are_drawn_under_the_keys_of_their_stream():
     close(got.pixels, want.pixels)
 
 
+REPLIES, LIKENESS = names(programs.Replies), names(programs.Likeness)
+
+
 @pytest.fixture(scope="module")
 def replies():
     run = jax.jit(ask_about, static_argnums=(0, 1, 2, 3))
-    return run(TOY, READER, Lengths(answer=N, caption=N + 1), True, PARAMS, INQUIRY)
+    return run(TOY, READER, Lengths(answer=N, caption=N + 1), REPLIES, PARAMS, INQUIRY)
 
 
 @pytest.mark.parametrize("b, n", [(0, 0), (0, 2), (1, 1)])
@@ -134,8 +138,9 @@ def test_every_drawing_is_asked_about_with_keys_of_its_own(replies, b: int, n: i
     close(replies.probability[b, n], np.exp(scored[0]).prod(-1))
 
 
-def test_references_are_scored_only_where_it_is_asked_for():
-    assert ask_about(TOY, READER, Lengths(), False, PARAMS, INQUIRY).probability is None
+def test_nobody_answers_what_is_not_asked():
+    got = ask_about(TOY, READER, Lengths(), frozenset({"captions"}), PARAMS, INQUIRY)
+    assert got.probability is got.answers is None and got.captions is not None
 
 
 def sentence(count: int) -> Sentence:
@@ -157,8 +162,8 @@ def unit(rows):
 
 @pytest.mark.parametrize("b, n", [(0, 1), (1, 2)])
 def test_drawings_are_compared_by_what_is_shown(b: int, n: int):
-    run = jax.jit(compare, static_argnums=(0, 1, 2, 3))
-    got = run(TOY, READER, True, True, PARAMS, COMPARISON)
+    run = jax.jit(compare, static_argnums=(0, 1, 2))
+    got = run(TOY, READER, LIKENESS, PARAMS, COMPARISON)
     seen = drawing(b, n)
     close(got.features[b, n], unit(seen.features[0, :5]))  # the sixth patch stands nowhere
     close(got.pictures[b, n], unit(TOY.states(PARAMS, seen)[0, 1:6]))
@@ -171,12 +176,13 @@ def test_drawings_are_compared_by_what_is_shown(b: int, n: int):
 
 
 def test_only_what_is_wanted_is_compared():
-    got = compare(TOY, READER, False, False, PARAMS, COMPARISON)
-    assert got.pictures is None and got.likelihood is None
+    got = compare(TOY, READER, frozenset({"features"}), PARAMS, COMPARISON)
+    assert got.features is not None
+    assert got.pictures is got.likelihood is got.prompts is got.captions is None
 
 
 def test_a_likelihood_alone_is_that_of_the_comparison():
     explanation = programs.Explanation(VIEWING, DESCRIBE, DRAWN)
     got = programs.explain(TOY, READER, PARAMS, explanation)
-    want: Any = compare(TOY, READER, False, True, PARAMS, COMPARISON).likelihood
+    want: Any = compare(TOY, READER, frozenset({"likelihood"}), PARAMS, COMPARISON).likelihood
     close(got, want)

@@ -145,10 +145,12 @@ def test_weights_name_every_signal():
 
 
 def test_what_a_reward_needs_is_what_its_weights_need():
-    assert needed(DRAWINGS, weights_of(DRAWINGS, vote_fidelity=1.0, diversity=0.1)) == frozenset()
-    assert needed(DRAWINGS, weights_of(DRAWINGS, cosine_cycle=0.1)) == {"pictures"}
+    weights = weights_of(DRAWINGS, vote_fidelity=1.0, diversity=0.1)
+    assert needed(DRAWINGS, weights) == {"answers", "features"}
+    assert needed(DRAWINGS, weights_of(DRAWINGS, cosine_cycle=0.1)) == {"captions", "pictures"}
     weights = weights_of(DRAWINGS, probability_fidelity=-1.0, likelihood_cycle=1.0)
-    assert needed(DRAWINGS, weights) == {"probability", "likelihood"}
+    assert needed(DRAWINGS, weights) == {"probability", "captions", "likelihood"}
+    assert needed(DRAWINGS, weights_of(DRAWINGS)) == frozenset()
 
 
 def test_signals_without_a_weight_are_not_read():
@@ -161,11 +163,15 @@ def test_signals_without_a_weight_are_not_read():
     close(weighted(found, weights), want)
 
 
-@pytest.mark.parametrize("name", ["probability_fidelity", "cosine_cycle", "likelihood_cycle"])
-def test_a_signal_cannot_be_read_without_what_it_needs(name):
-    (need,) = DRAWINGS[name].needs
-    with pytest.raises(AssertionError):
-        one(name, Drawn(**{**vars(DRAWN), need: None}))
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_a_signal_cannot_be_read_without_what_it_needs_and_needs_no_more(name):
+    optional = {"probability", "captions", "pictures", "likelihood", "features"}
+    needs = optional & set(DRAWINGS[name].needs)
+    others = dict.fromkeys(optional - needs)
+    close(one(name, Drawn(**{**vars(DRAWN), **others})), one(name, DRAWN))
+    for need in needs:
+        with pytest.raises(AssertionError):
+            one(name, Drawn(**{**vars(DRAWN), need: None}))
 
 
 def test_weights_are_checked():

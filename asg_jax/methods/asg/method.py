@@ -8,6 +8,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, UInt8
 from PIL.Image import Image as Picture
 
 from asg_jax.backbone import Request
@@ -21,10 +22,11 @@ from asg_jax.methods.asg.settings import Memory, Settings, check
 from asg_jax.methods.asg.understanding.host import UnderstandingStep
 from asg_jax.prompts.language import Language
 from asg_jax.signals.difficulty import empty_window, window_size
+from asg_jax.signals.table import Signal
 
 
 class Asg:
-    """Ask, Solve, Generate (arXiv 2606.27376); implements `asg_jax.engine.method.Method`.
+    """Ask, Solve, Generate (arXiv 2606.27376); implements `engine.method.Method` and `Scorer`.
 
     Attributes:
       settings: every number of it.
@@ -58,9 +60,10 @@ class Asg:
         self.settings, self._sizes = settings, sizes
         self.engine = Engine(model, language, settings.lengths, placement, micro)
         self.engine.modules(settings.roles)  # refuses what the model does not have
+        self._generation = GenerationStep(self.engine, settings)
         self.loops = {
             "understanding": UnderstandingStep(self.engine, settings),
-            "generation": GenerationStep(self.engine, settings),
+            "generation": self._generation,
         }
 
     @property
@@ -107,3 +110,15 @@ class Asg:
         """See `asg_jax.engine.method.Method`."""
         loop = self.loops[phase_of(examples.step, self.phases).name]
         return loop.step(state, self.engine.moment(examples))
+
+    def score(
+        self,
+        state: TrainState,
+        examples: Examples,
+        texts: Sequence[str],
+        pictures: UInt8[np.ndarray, "B L H W 3"],
+        signals: Mapping[str, Signal],
+    ) -> dict[str, Float[np.ndarray, "B L"]]:
+        """See `asg_jax.engine.method.Scorer`."""
+        moment = self.engine.moment(examples)
+        return self._generation.score(state, moment, texts, pictures, signals)

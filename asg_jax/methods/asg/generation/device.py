@@ -61,23 +61,34 @@ class Marks:
 
 
 @pytree
+class Look:
+    """What was found out about the drawings.
+
+    Attributes:
+      marks: what the host found.
+      likeness: how drawings, prompts and captions resemble each other.
+      probability: what the judge gives the reference answers; None where no signal needs it.
+    """
+
+    marks: Marks
+    likeness: Likeness
+    probability: Float[Array, "B L M"] | None
+
+
+@pytree
 class Results:
     """Everything that a step brought to light.
 
     Attributes:
       request: the captions that were drawn.
       drawn: L images of each.
-      marks: what the host found.
-      likeness: how drawings, prompts and captions resemble each other.
-      probability: what the judge gives the reference answers; None where no signal needs it.
+      look: what was found out about them.
       stream: see `asg_jax.engine.programs.keys`.
     """
 
     request: Request
     drawn: Drawings
-    marks: Marks
-    likeness: Likeness
-    probability: Float[Array, "B L M"] | None
+    look: Look
     stream: UInt32[Array, "B S"]
 
 
@@ -99,24 +110,29 @@ class Judged(NamedTuple):
     picture: Array
 
 
-def judge(settings: Settings, results: Results) -> Judged:
-    """Turns answers and similarities into rewards; nobody but the model itself has a say."""
-    marks, likeness = results.marks, results.likeness
-    mask = jnp.broadcast_to(marks.accepted[:, None], results.drawn.pictures.shape[:2])
-    record = Drawn(
+def record(look: Look, exists: Bool[Array, "B L"]) -> Drawn:
+    """What signals read: the drawings that exist, and what was found out about them."""
+    marks, likeness = look.marks, look.likeness
+    return Drawn(
         asked=marks.asked,
-        exists=mask,
+        exists=exists,
         match=marks.match,
         fraction=marks.fraction,
         contradiction=marks.contradiction,
-        probability=results.probability,
+        probability=look.probability,
         prompts=likeness.prompts,
         captions=likeness.captions,
         pictures=likeness.pictures,
         likelihood=likeness.likelihood,
         features=likeness.features,
     )
-    signals = read(DRAWINGS, settings.weights, record, settings.numbers)
+
+
+def judge(settings: Settings, results: Results) -> Judged:
+    """Turns answers and similarities into rewards; nobody but the model itself has a say."""
+    marks = results.look.marks
+    mask = jnp.broadcast_to(marks.accepted[:, None], results.drawn.pictures.shape[:2])
+    signals = read(DRAWINGS, settings.weights, record(results.look, mask), settings.numbers)
     reward = weighted(signals, settings.weights) * marks.quality[:, None]
     winner = best(reward, mask)
     return Judged(signals, reward, mask, winner, winner.pick(results.drawn.pictures))
@@ -187,9 +203,10 @@ def make_lesson(settings: Settings, results: Results, judged: Judged) -> Drawing
 
 def _metrics(results: Results, judged: Judged) -> Metrics:
     """Rewards and signals, and what shows when a reward is won by a trick."""
-    marks, mask = results.marks, judged.mask
+    marks, mask, features = results.look.marks, judged.mask, results.look.likeness.features
+    assert features is not None  # every step asks for them
     asked = marks.asked[:, None] & mask[..., None]
-    distances = pairwise_distances(results.likeness.features)
+    distances = pairwise_distances(features)
     others = ~jnp.eye(mask.shape[1], dtype=bool) & mask[..., None]
     return {
         **spread("generator", judged.reward, mask),

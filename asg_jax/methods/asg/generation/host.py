@@ -5,12 +5,13 @@ Ask, Solve, Generate (arXiv 2606.27376), generation step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Array, Float, UInt8
 
 from asg_jax.answers import parse_answer, vote_label
 from asg_jax.backbone import Params, host
@@ -20,13 +21,14 @@ from asg_jax.engine.programs import Comparison, Inquiry, Likeness, Replies, View
 from asg_jax.engine.state import TrainState
 from asg_jax.engine.texts import framings, pad
 from asg_jax.methods.asg.generation import device
-from asg_jax.methods.asg.generation.device import Judged, Marks, Results
+from asg_jax.methods.asg.generation.device import Judged, Look, Marks, Results
 from asg_jax.methods.asg.generation.specs import QASpec, reference_texts, write_specs
 from asg_jax.methods.asg.purposes import Purpose
 from asg_jax.methods.asg.settings import Settings
 from asg_jax.objectives.texts import Said
+from asg_jax.rollout.text import Texts
 from asg_jax.signals.fidelity import Fidelity, match_answers
-from asg_jax.signals.table import DRAWINGS, needed
+from asg_jax.signals.table import DRAWINGS, Signal, needed, read
 
 SHOWN = 4  # drawings that a report shows
 
@@ -74,21 +76,70 @@ class GenerationStep:
 
     def gather(self, state: TrainState, moment: Moment) -> tuple[Results, Notes]:
         """Lets the roles describe, ask, draw and look; the results lie on devices."""
-        engine, settings, put = self.engine, self.settings, self.engine.placement.put
+        engine, settings = self.engine, self.settings
         described = self._describe(state, moment)
-        captions = engine.scribe.captions(engine.placement.get(described.rollout.texts))
+        said = engine.placement.get(described.rollout.texts)
+        captions = engine.scribe.captions(said)
         order = engine.order(_texts(captions), moment.examples, Purpose.DRAW)
         generator = engine.params(state, "generator")
         drawn = engine.draw(generator, settings.sampler, settings.images, order)
-        specs = write_specs(engine, settings, state, moment, captions)
-        viewing = engine.viewing(drawn.pixels, settings.sampler.grid, len(captions))
-        replies = self._examine(state, moment, viewing, described, specs)
-        answers, recaptions = self._listen(replies)
-        likeness = self._compare(viewing, described, captions, recaptions)
+        facts = self.needed | {"answers", "captions", "features"}  # for metrics and rows
+        look, notes = self.look(state, moment, captions, said, drawn.pixels, facts)
+        stream = engine.placement.put(moment.examples.stream(Purpose.LEARN))
+        return Results(order.request, drawn, look, stream), notes
+
+    def look(
+        self,
+        state: TrainState,
+        moment: Moment,
+        captions: Sequence[str | None],
+        said: Texts,
+        pixels: Float[Array, "B L H W 3"],
+        facts: frozenset[str],
+    ) -> tuple[Look, Notes]:
+        """Finds out about pictures what signals need.
+
+        Args:
+          state: the roles.
+          moment: the real pictures, which questions are answered on first.
+          captions: what the pictures are to show; None where there is no caption.
+          said: the same as tokens of answers; G = 1.
+          pixels: the pictures, values in [0, 1], on devices.
+          facts: what is wanted (`asg_jax.signals.table.Signal.needs`).
+        """
+        engine, settings, put = self.engine, self.settings, self.engine.placement.put
+        told, own = put((self._instructed(len(captions)), said))
+        specs = [QASpec()] * len(captions)
+        if facts & {"answers", "probability"}:
+            specs = write_specs(engine, settings, state, moment, captions)
+        viewing = engine.viewing(pixels, settings.sampler.grid, len(captions))
+        replies = self._examine(state, moment, viewing, told, specs, facts)
+        answers, recaptions = self._listen(replies, len(captions), pixels.shape[1])
+        likeness = self._compare(viewing, told, own, captions, recaptions, facts)
         marks = mark(captions, specs, answers, settings.questions, settings.numbers.fidelity)
-        marks, stream = put((marks, moment.examples.stream(Purpose.LEARN)))
-        results = Results(order.request, drawn, marks, likeness, replies.probability, stream)
-        return results, Notes(captions, specs, recaptions)
+        look = Look(put(marks), likeness, replies.probability)
+        return look, Notes(list(captions), specs, recaptions)
+
+    def score(
+        self,
+        state: TrainState,
+        moment: Moment,
+        texts: Sequence[str],
+        pictures: UInt8[np.ndarray, "B L H W 3"],
+        signals: Mapping[str, Signal],
+    ) -> dict[str, Float[np.ndarray, "B L"]]:
+        """See `asg_jax.engine.method.Scorer`; questions need not be fit to be asked."""
+        put, get = self.engine.placement.put, self.engine.placement.get
+        weights = dict.fromkeys(signals, 1.0)
+        said, pixels = self.engine.scribe.said(texts), host(pictures.astype(np.float32) / 255)
+        facts = needed(signals, weights)
+        look, _ = self.look(state, moment, texts, said, put(pixels), facts)
+        exists = put(host(np.ones(pictures.shape[:2], bool)))
+        return get(read(signals, weights, device.record(look, exists), self.settings.numbers))
+
+    def _instructed(self, count: int) -> Texts:
+        """The instruction to write a caption."""
+        return self.engine.scribe.tell([[self.engine.language.describe]] * count)
 
     def _describe(self, state: TrainState, moment: Moment) -> Said:
         """The judge's caption of each real picture."""
@@ -97,7 +148,7 @@ class GenerationStep:
             engine.judge(state, settings.judge, "solver"),
             settings.lengths.caption,
             moment,
-            engine.scribe.tell([[engine.language.describe]] * len(moment.examples.ids)),
+            self._instructed(len(moment.examples.ids)),
             settings.temperatures.caption,
             Purpose.DESCRIBE,
         )
@@ -107,8 +158,9 @@ class GenerationStep:
         state: TrainState,
         moment: Moment,
         viewing: Viewing,
-        described: Said,
+        told: Texts,
         specs: Sequence[QASpec],
+        facts: frozenset[str],
     ) -> Replies:
         """Asks the judge about the drawings, and for a caption of each."""
         engine, settings, scribe = self.engine, self.settings, self.engine.scribe
@@ -123,7 +175,7 @@ class GenerationStep:
         inquiry = Inquiry(
             viewing=viewing,
             questions=put(asked),
-            describe=described.texts,
+            describe=told,
             reference_questions=put(scribe.tell(canonical, scribe.framed)),
             references=put(references),
             temperature=put(np.full(asked.ids.shape[:2], temperatures.check, np.float32)),
@@ -131,22 +183,31 @@ class GenerationStep:
             stream=put(moment.examples.stream(Purpose.EXAMINE)),
         )
         judge = engine.judge(state, settings.judge, "solver")
-        return engine.ask_about(judge, "probability" in self.needed, inquiry)
+        return engine.ask_about(judge, facts, inquiry)
 
-    def _listen(self, replies: Replies) -> tuple[Spoken, list[list[str | None]]]:
-        """The answers about every drawing, and its caption."""
-        images, scribe = self.settings.images, self.engine.scribe
-        texts = self.engine.placement.get((replies.answers.texts, replies.captions.texts))
-        answers, captions = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), texts)
+    def _listen(
+        self, replies: Replies, count: int, images: int
+    ) -> tuple[Spoken, list[list[str | None]]]:
+        """The answers about every drawing, and its caption; none where nobody asked."""
+        scribe = self.engine.scribe
+        texts = [said and said.texts for said in (replies.answers, replies.captions)]
+        flat = lambda x: x.reshape(-1, *x.shape[2:])
+        answers, captions = jax.tree.map(flat, self.engine.placement.get(texts))
         group = lambda row: [row[n : n + images] for n in range(0, len(row), images)]
-        return group(scribe.hear(answers)), group(scribe.captions(captions))
+        nothing = count * images
+        return (
+            group(scribe.hear(answers) if answers else [[]] * nothing),
+            group(scribe.captions(captions) if captions else [None] * nothing),
+        )
 
     def _compare(
         self,
         viewing: Viewing,
-        described: Said,
+        told: Texts,
+        said: Texts,
         captions: Sequence[str | None],
         recaptions: Sequence[Sequence[str | None]],
+        facts: frozenset[str],
     ) -> Likeness:
         """How the frozen model finds drawings, prompts and captions alike."""
         engine = self.engine
@@ -154,9 +215,8 @@ class GenerationStep:
         prompts, others = (engine.scribe.sentences(_texts(texts)) for texts in (captions, flat))
         group = lambda x: x.reshape(len(captions), -1, *x.shape[1:])
         prompts, others = engine.placement.put((prompts, jax.tree.map(group, others)))
-        batch = Comparison(viewing, prompts, others, described.texts, described.rollout.texts)
-        wanted = "pictures" in self.needed, "likelihood" in self.needed
-        return engine.compare(Params(engine.model.base), *wanted, batch)
+        batch = Comparison(viewing, prompts, others, told, said)
+        return engine.compare(Params(engine.model.base), facts, batch)
 
 
 def keep(judged: Judged, least: float) -> list[Kept]:
