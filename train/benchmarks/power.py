@@ -45,8 +45,11 @@ class Truth(NamedTuple):
         return self._replace(exists=self.exists & ((kinds == RIGHT) | (kinds == kind)))
 
 
-def power(scores: Float[np.ndarray, "G L"], truth: Truth, seed: int) -> dict[str, Interval]:
-    """How well scores agree with the truth, in points of 100 with 95 % intervals.
+Figures = dict[str, Float[np.ndarray, " 1+resamples"]]
+
+
+def figures(scores: Float[np.ndarray, "G L"], truth: Truth, seed: int) -> Figures:
+    """How well scores agree with the truth, in points of 100: as they are, and of all resamples.
 
     `auc`: a right sample of any group scores higher than a wrong one of any group; ties count half.
     `pairs`: the same of two samples of one group; `pairs/KIND` for one fault.
@@ -62,7 +65,7 @@ def power(scores: Float[np.ndarray, "G L"], truth: Truth, seed: int) -> dict[str
       seed: gives the resamples.
     """
     drawn = np.concatenate([np.ones((1, len(scores)), np.float32), resamples(seed, len(scores))])
-    found: dict[str, Float[np.ndarray, " 1+resamples"]] = {
+    found: Figures = {
         "auc": _auc(scores, truth, drawn),
         "pairs": _ratio(_pairs(scores, truth), drawn),
         "rank": _ratio(_rank(scores, truth), drawn),
@@ -74,7 +77,32 @@ def power(scores: Float[np.ndarray, "G L"], truth: Truth, seed: int) -> dict[str
     counted = scores[truth.exists]
     if truth.right.any() and counted.min() >= 0 and counted.max() <= 1:
         found["calibration"] = _calibration(scores, truth, drawn)
-    return {name: interval(100 * x) for name, x in found.items() if np.isfinite(x[0])}
+    return {name: 100 * x for name, x in found.items() if np.isfinite(x[0])}
+
+
+def power(scores: Float[np.ndarray, "G L"], truth: Truth, seed: int) -> dict[str, Interval]:
+    """The figures with 95 % intervals."""
+    return {name: interval(x) for name, x in figures(scores, truth, seed).items()}
+
+
+def change(
+    scores: Float[np.ndarray, "G L"],
+    truth: Truth,
+    before: Float[np.ndarray, "G L"],
+    known: Truth,
+    seed: int,
+) -> dict[str, Interval]:
+    """What other scores of the same groups have changed, by figure; groups are resampled together.
+
+    Args:
+      scores: of now, with their truth.
+      truth: that of the scores; drawings of other models differ in it.
+      before: those that are subtracted.
+      known: their truth.
+      seed: gives the resamples.
+    """
+    now, then = figures(scores, truth, seed), figures(before, known, seed)
+    return {name: interval(now[name] - then[name]) for name in now if name in then}
 
 
 def decided(scores: Float[np.ndarray, "G L"], truth: Truth) -> float:

@@ -6,7 +6,7 @@ The sets are functions of their seed, and bear a version: scores of two versions
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import UInt8
@@ -59,6 +59,12 @@ class Trial:
     pictures: Pictures
     references: UInt8[np.ndarray, "G H W 3"] | None
     truth: Truth
+
+    def first(self, count: int) -> Trial:
+        """The first groups alone."""
+        truth = Truth(self.truth.rank[:count], self.truth.exists[:count], self.truth.kinds[:count])
+        references = None if self.references is None else self.references[:count]
+        return Trial(self.name, self.texts[:count], self.pictures[:count], references, truth)
 
 
 def renders(seed: int, count: int) -> Trial:
@@ -199,14 +205,22 @@ def _write(canvas: Image.Image, text: str, margin: int) -> None:
         line, y = word, y + 11  # the height of the font that Pillow brings
 
 
-def shuffled(pictures: Pictures, texts: Sequence[str], rng: np.random.Generator) -> Pictures:
-    """Every group's pictures under another text."""
-    return np.roll(pictures, int(rng.integers(1, len(texts))), axis=0)
-
-
 TRICKS: dict[str, Trick] = {
     "blank": blank,
     "noise": noise,
     "written": written,
-    "shuffled": shuffled,
 }
+
+
+def tricked(trial: Trial, rng: np.random.Generator) -> Trial:
+    """The best picture of every group beside pictures that might fool a signal."""
+    groups, kinds = len(trial.texts), ("blank", "noise", "written")
+    ranks = np.where(trial.truth.exists, trial.truth.rank, -np.inf)
+    best = trial.pictures[np.arange(groups), ranks.argmax(1)][:, None]
+    fakes = [TRICKS[kind](best, trial.texts, rng) for kind in kinds]
+    rank = np.tile([1.0, 0, 0, 0], (groups, 1))
+    return replace(
+        trial,
+        pictures=np.concatenate([best, *fakes], axis=1),
+        truth=Truth(rank, np.ones(rank.shape, bool), [[RIGHT, *kinds]] * groups),
+    )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from asg_jax.errors import UserError
-from asg_jax.train.benchmarks import rollout
+from asg_jax.train.benchmarks import rewards, rollout
 
 USAGE = "usage: asg-jax bench BENCHMARK [FLAGS]"
-BENCHMARKS = {"rollout": rollout}
+BENCHMARKS = {"rollout": rollout, "rewards": rewards}
 
 
 def main(argv: Sequence[str]) -> int | None:

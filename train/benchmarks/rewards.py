@@ -1,0 +1,328 @@
+"""Reward signals: what each costs, what it sees, and what fools it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from jaxtyping import Float
+from scipy.stats import spearmanr
+
+import asg_jax
+from asg_jax.backbone import Params
+from asg_jax.errors import UserError
+from asg_jax.models.config_files import read_object
+from asg_jax.models.places import new_file, place, write_file
+from asg_jax.prompts import LANGUAGES
+from asg_jax.signals.table import Signal
+from asg_jax.train.benchmarks import pairs
+from asg_jax.train.benchmarks.forms import medians
+from asg_jax.train.benchmarks.metering import Metered, Replaced, YesMan
+from asg_jax.train.benchmarks.page import page
+from asg_jax.train.benchmarks.plain import PLAIN
+from asg_jax.train.benchmarks.power import Truth, change, decided, power
+from asg_jax.train.benchmarks.rewards_report import lines
+from asg_jax.train.benchmarks.scoring import GROUPS, Judge, Own, Scores, Subject, Table, chosen
+from asg_jax.train.benchmarks.trials import VERSION, Trial, drawings, renders, tricked
+from asg_jax.train.evolve.config import read
+from asg_jax.train.evolve.learned import open_roles
+from asg_jax.train.flags import define_config, number, parse
+
+USAGE = "usage: asg-jax bench rewards [--config=CONFIG] [--model=MODEL] [--out=FILE.json]"
+SCENES = "scenes"  # the language of the pictures whose truth is known
+TIMED = 2  # groups that the plain form is timed on
+
+
+def define() -> flags.FlagValues:
+    """The benchmark's flags."""
+    f = flags.FlagValues()
+    flags.DEFINE_string("model", None, "Checkpoint, shipped model or run; config.model if not.", f)
+    flags.DEFINE_list("signals", [], "Which; all by default. MODULE:NAME is one of your own.", f)
+    flags.DEFINE_string("pairs", None, "JSONL of picture, text, and label or rank.", f)
+    number(f, "prompts", 96, "Texts of each set of known truth.", least=2, most=100_000)
+    number(f, "images", 8, "Drawings of each text.", least=2, most=1000)
+    number(f, "repeat", 3, "Timings of every signal; medians are printed.", least=1, most=1000)
+    flags.DEFINE_boolean("plain", True, "Time the plain form as well.", f)
+    number(f, "bandwidth", None, "Of the device, in GB/s: prints the used share.", float, above=0)
+    number(f, "peak", None, "Of the device, in TFLOP/s: prints the used share.", float, above=0)
+    flags.DEFINE_string("against", None, "JSON of another run, which is subtracted.", f)
+    flags.DEFINE_string("out", None, "JSON file for all numbers.", f)
+    flags.DEFINE_string("html", None, "HTML page of tables and plots.", f)
+    define_config(f, "bagel_tiny")
+    return f
+
+
+def main(argv: Sequence[str]) -> int | None:
+    """Runs the benchmark; the status is 1 if the plain form's scores differ."""
+    f = define()
+    if parse(f, argv, USAGE) is None:
+        return None
+    out, html = (new_file(name) if name else None for name in (f.out, f.html))
+    table = chosen(f.signals)
+    before = load(f.against) if f.against else None
+    report = run(f, table)
+    if before is not None:
+        try:
+            report["changes"] = changes(report, before)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{f.against} is damaged; make it anew with --out.") from error
+    print("\n".join(lines(report)))
+    if out is not None:
+        write_file(out, (json.dumps(report) + "\n").encode())
+    if html is not None:
+        write_file(html, page(report).encode())
+    return 0 if report["passed"] else 1
+
+
+def run(f: flags.FlagValues, table: Table) -> dict[str, Any]:
+    """Everything that was measured, and how."""
+    config = read(f.config.to_dict())
+    name = f.model or config.model
+    if config.language not in LANGUAGES:
+        raise UserError(f"config.language must be one of {', '.join(LANGUAGES)}.")
+    model, roles = open_roles(name)
+    subject = Subject(model, roles, config, 0)
+    trials = _trials(f, subject)
+    words = max(len(model.processor.ids(text)) for trial in trials for text in trial.texts)
+    subject = replace(subject, words=words)
+    table = _possible(table, trials)
+    metered, seed, first = Metered(), config.eval.seed, trials[0]
+    judge, plain = subject.scorer(metered), subject.scorer(Replaced(functions=PLAIN))
+    scores = {trial.name: judge.scores(trial, table) for trial in trials}
+    exact = model.backbone.unembedding(Params(model.base)).dtype == np.float32
+    bench = Bench(f, first, metered, judge, plain, exact)
+    speeds = {n: bench.speed(n, one, scores[first.name][n]) for n, one in table.items()}
+    fooled = hacks(subject, judge, table, first, scores[first.name], seed)
+    device = jax.devices()[0]
+    return {
+        "benchmark": "rewards",
+        "version": VERSION,
+        "model": name,
+        "settings": {flag: f[flag].value for flag in f if flag != "config"},
+        "seed": seed,
+        "device": {"platform": device.platform, "kind": device.device_kind},
+        "versions": {"jax": jax.__version__, "asg_jax": asg_jax.__version__},
+        "sets": {trial.name: _described(trial) for trial in trials},
+        "signals": {
+            name: {
+                "speed": speeds[name],
+                "power": {t.name: power(scores[t.name][name], t.truth, seed) for t in trials},
+                "hacks": fooled[name],
+                "scores": {t.name: scores[t.name][name].tolist() for t in trials},
+            }
+            for name in table
+        },
+        "passed": all(s.get("difference", 0.0) <= s.get("tolerance", 0.0) for s in speeds.values()),
+    }
+
+
+def _trials(f: flags.FlagValues, subject: Subject) -> list[Trial]:
+    """A user's pairs, or the sets of known truth."""
+    if f.pairs:
+        return [pairs.read(f.pairs, subject.side)]
+    config = subject.config
+    if config.language != SCENES:
+        raise UserError("the sets of known truth are rendered scenes; give --pairs=FILE.jsonl.")
+    own = drawings(subject.model, config.eval, f.prompts, f.images)
+    return [renders(config.eval.seed, f.prompts), own]
+
+
+def _possible(table: Table, trials: Sequence[Trial]) -> Table:
+    """Signals that can be read: some ask the same of another picture that shows the text.
+
+    Raises:
+      UserError: none can.
+    """
+    if all(trial.references is not None for trial in trials):
+        return table
+    left = {name: one for name, one in table.items() if not asks(one)}
+    if not left:
+        raise UserError(
+            "these signals compare answers about two pictures; give every text of --pairs a"
+            " 'reference', another picture that shows it."
+        )
+    return left
+
+
+def _described(trial: Trial) -> dict[str, Any]:
+    truth = trial.truth
+    return {
+        "texts": list(trial.texts),
+        "rank": truth.rank.tolist(),
+        "exists": truth.exists.tolist(),
+        "kinds": [list(row) for row in truth.kinds],
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """A subject with its programs in several forms, each compiled once for all signals.
+
+    Attributes:
+      flags: of the benchmark.
+      trial: pictures that are timed.
+      metered: the runs of the engine's programs.
+      engine: scores with these.
+      plain: scores with their plain forms.
+      exact: the model computes in float32, so that both must agree.
+    """
+
+    flags: flags.FlagValues
+    trial: Trial
+    metered: Metered
+    engine: Judge
+    plain: Judge
+    exact: bool
+
+    def speed(
+        self, name: str, signal: Signal | Own, scores: Float[np.ndarray, "G L"]
+    ) -> dict[str, float | None]:
+        """What one signal takes, alone: a batch of groups again and again."""
+        first, runs = self.trial.first(GROUPS), self.metered.runs
+        call = lambda: self.engine.scores(first, {name: signal})
+        runs.clear()
+        call()
+        seconds = medians({"engine": call}, self.flags.repeat)["engine"]
+        one_run = runs[: len(runs) // (1 + self.flags.repeat)]
+        flops, traffic = sum(r.flops for r in one_run), sum(r.traffic for r in one_run)
+        pairs = decided(scores, self.trial.truth) / len(self.trial.texts) * len(first.texts)
+        found: dict[str, float | None] = {
+            "compile_seconds": sum(r.compile_seconds for r in {id(r): r for r in one_run}.values()),
+            "seconds": seconds,
+            "samples_per_second": first.truth.exists.size / seconds,
+            "memory_bytes": max((r.memory for r in one_run), default=0),
+            "flops": flops,
+            "traffic_bytes": traffic,
+            "seconds_per_ordered_pair": seconds / pairs if pairs > 0 else None,
+            "roofline": self._roofline(flops, traffic, seconds),
+        }
+        plain = self.flags.plain and isinstance(signal, Signal)
+        return found | (self._beside(name, signal) if plain else {})
+
+    def _roofline(self, flops: float, traffic: float, seconds: float) -> float | None:
+        """The share of the time that the device needs at least; None where no peak is told."""
+        peak, bandwidth = self.flags.peak, self.flags.bandwidth
+        least = [flops / (peak * 1e12)] if peak else []
+        least += [traffic / (bandwidth * 1e9)] if bandwidth else []
+        return max(least) / seconds if least else None
+
+    def _beside(self, name: str, signal: Signal | Own) -> dict[str, float | None]:
+        """The plain form beside the engine's on the same pictures, in turns."""
+        few = self.trial.first(TIMED)
+        forms = {
+            "engine": lambda: self.engine.scores(few, {name: signal}),
+            "plain": lambda: self.plain.scores(few, {name: signal}),
+        }
+        ours, theirs = (call()[name] for call in forms.values())
+        seconds = medians(forms, self.flags.repeat)
+        return {
+            "plain_seconds": seconds["plain"],
+            "ratio": seconds["plain"] / seconds["engine"],
+            "difference": float(np.abs(ours - theirs).max()),
+            "tolerance": 1e-5 if self.exact else float("inf"),
+        }
+
+
+def hacks(
+    subject: Subject, judge: Judge, table: Table, trial: Trial, scores: Scores, seed: int
+) -> dict[str, dict[str, Any]]:
+    """What might fool a signal, in points of 100 with 95 % intervals where it is a share.
+
+    `blank`, `noise`, `written`: how often a right picture outranks such a one in its own group.
+    `shuffled/auc`: the AUC after every group got the pictures of another text; 50 for what looks.
+    `shuffled/same`: rank correlation of the scores with those that they had before; 100 for what
+    reads the text alone.
+    `length`: rank correlation of the scores of right pictures with the length of their text.
+    `yes_rate`: pictures of another text that score above one half, of scores in [0, 1].
+    `all_yes`: what right pictures lose to a judge that says yes to everything, of scores in [0, 1].
+    """
+    rng = np.random.default_rng([seed, VERSION])
+    swapped = tricked(trial, rng)
+    fooled = judge.scores(swapped, table)
+    moved = replace(trial, pictures=np.roll(trial.pictures, 1, axis=0))
+    elsewhere = judge.scores(moved, table)
+    asking = {name: one for name, one in table.items() if asks(one)}
+    yes = YesMan(processor=subject.model.processor)
+    agreed = subject.scorer(yes).scores(trial, asking) if asking else {}
+    words = np.array([len(text.split()) for text in trial.texts])
+    lengths = np.broadcast_to(words[:, None], trial.truth.exists.shape)
+    right, real = trial.truth.right, trial.truth.exists
+    other = real & (np.array(trial.truth.kinds) == "unrelated")
+    found: dict[str, dict[str, Any]] = {}
+    for name in table:
+        own = scores[name]
+        pairwise = power(fooled[name], swapped.truth, seed)
+        unit = own[real].min() >= 0 and own[real].max() <= 1
+        found[name] = {
+            **{kind: pairwise.get(f"pairs/{kind}") for kind in ("blank", "noise", "written")},
+            "shuffled/auc": power(elsewhere[name], trial.truth, seed).get("auc"),
+            "shuffled/same": _correlation(own[real], elsewhere[name][real]),
+            "length": _correlation(own[right], lengths[right]),
+            "yes_rate": 100 * float((own[other] > 0.5).mean()) if unit and other.any() else None,
+            "all_yes": (
+                100 * float((own - agreed[name])[right].mean()) if unit and name in agreed else None
+            ),
+        }
+    return found
+
+
+def asks(signal: object) -> bool:
+    """Whether a signal compares answers about a picture with those about another."""
+    return isinstance(signal, Signal) and bool({"answers", "probability"} & set(signal.needs))
+
+
+def _correlation(first: np.ndarray, second: np.ndarray) -> float | None:
+    """Spearman's, in points of 100; None where one of both is constant or there is nothing."""
+    if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return None
+    return 100 * float(spearmanr(first, second).statistic)
+
+
+def load(name: str) -> dict[str, Any]:
+    """The report of another run.
+
+    Raises:
+      UserError: it is none, or of another version of the sets.
+    """
+    report = read_object(place(name), "a report of `bench rewards`")
+    if report.get("benchmark") != "rewards" or report.get("version") != VERSION:
+        raise UserError(
+            f"{name} is no report of `bench rewards` with sets of version {VERSION}; make it anew"
+            " with --out."
+        )
+    return report
+
+
+def changes(report: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """What the power of every signal has changed since another run, with 95 % intervals.
+
+    Raises:
+      UserError: the two have no set of the same texts in common.
+    """
+    sets = [
+        name
+        for name, known in report["sets"].items()
+        if before["sets"].get(name, {}).get("texts") == known["texts"]
+    ]
+    signals = [name for name in report["signals"] if name in before["signals"]]
+    if not sets or not signals:
+        raise UserError("--against has no signal or no set of the same texts; nothing to compare.")
+    truth = lambda run, name: Truth(
+        np.array(run["sets"][name]["rank"]),
+        np.array(run["sets"][name]["exists"]),
+        run["sets"][name]["kinds"],
+    )
+    scores = lambda run, signal, name: np.array(run["signals"][signal]["scores"][name])
+    both = lambda run, signal, name: (scores(run, signal, name), truth(run, name))
+    return {
+        signal: {
+            name: change(*both(report, signal, name), *both(before, signal, name), report["seed"])
+            for name in sets
+        }
+        for signal in signals
+    }

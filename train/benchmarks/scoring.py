@@ -1,0 +1,182 @@
+"""Scores of pictures by signals of a method, or by functions of a user."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import jax
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from asg_jax.backbone import Params
+from asg_jax.engine.method import Examples, Method, Scorer
+from asg_jax.engine.model import UnifiedModel
+from asg_jax.engine.placement import OneDevice, Placement
+from asg_jax.engine.state import TrainState
+from asg_jax.errors import UserError
+from asg_jax.methods import preset
+from asg_jax.models.pictures import to_picture
+from asg_jax.models.registry import Model
+from asg_jax.prompts import LANGUAGES
+from asg_jax.signals.table import DRAWINGS, Signal
+from asg_jax.train.benchmarks.trials import Trial
+from asg_jax.train.evolve.config import RunConfig
+
+# (texts, pictures) -> a score for every picture
+Own = Callable[[Sequence[str], UInt8[np.ndarray, "G L H W 3"]], Float[np.ndarray, "G L"]]
+Table = Mapping[str, Signal | Own]
+Scores = dict[str, Float[np.ndarray, "G L"]]
+
+GROUPS = 8  # scored together
+
+
+def chosen(names: Sequence[str]) -> Table:
+    """Signals by name; `MODULE:NAME` is one's own, a `Signal` or a function of texts and pictures.
+
+    Raises:
+      UserError: there is none of that name.
+    """
+    table: dict[str, Signal | Own] = {}
+    for name in names or DRAWINGS:
+        if ":" in name:
+            table[name] = _import(name)
+        elif name in DRAWINGS:
+            table[name] = DRAWINGS[name]
+        else:
+            raise UserError(
+                f"there is no signal '{name}'; known are {', '.join(DRAWINGS)}, and MODULE:NAME"
+                " is one of your own."
+            )
+    return table
+
+
+def _import(name: str) -> Signal | Own:
+    module, _, attribute = name.partition(":")
+    sys.path.insert(0, os.getcwd())  # where a user's module lies beside what is typed
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # whatever a module does while it is imported
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"the signal {name} cannot be imported ({reason}).") from error
+    finally:
+        sys.path.pop(0)
+    if not callable(found) and not isinstance(found, Signal):
+        raise UserError(
+            f"{name} is no signal; it must be a function of texts and pictures, or a"
+            " asg_jax.signals.table.Signal."
+        )
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A model whose signals are tried.
+
+    Attributes:
+      model: what looks at the pictures.
+      roles: its parameters as a role, by name (`asg_jax.train.evolve.learned.open_roles`).
+      config: method and language.
+      words: tokens of the longest text.
+    """
+
+    model: Model
+    roles: Mapping[str, Params]
+    config: RunConfig
+    words: int
+
+    @cached_property
+    def side(self) -> int:
+        """Pixels along the sides of the pictures that are scored."""
+        return self.config.method.sampler.grid[0] * self.model.backbone.spec.token_pixels
+
+    def scorer(self, placement: Placement | None = None) -> Judge:
+        """The method at work, its programs placed in some way."""
+        settings = self.config.method
+        room = max(self.words + 1, settings.lengths.caption)
+        settings = replace(settings, lengths=replace(settings.lengths, caption=room))
+        family = self.model.family
+        method = preset(settings.name).make(
+            model=UnifiedModel(
+                self.model.backbone, self.model.base, self.model.processor, family.roles
+            ),
+            language=LANGUAGES[self.config.language],
+            settings=settings,
+            sizes={"understanding": GROUPS, "generation": GROUPS},
+            placement=placement or OneDevice(),
+            micro=None,
+        )
+        if not isinstance(method, Scorer):
+            raise UserError(f"the method '{settings.name}' has no signals of given pictures.")
+        return Judge(method, self._state(method), self.config.eval.seed)
+
+    def _state(self, method: Method) -> TrainState:
+        """Roles as they were opened."""
+        state = method.init(self.config.seed)
+        known = {name: self.roles[name].adapter for name in state.roles}
+        learned = {
+            name: replace(role, adapter=role.adapter if known[name] is None else known[name])
+            for name, role in state.roles.items()
+        }
+        return replace(state, roles=learned)
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """A method that scores pictures, and the state of its roles."""
+
+    method: Method
+    state: TrainState
+    seed: int
+
+    def scores(self, trial: Trial, table: Table) -> Scores:
+        """Scores of all pictures of a trial, by signal."""
+        read = {name: one for name, one in table.items() if isinstance(one, Signal)}
+        groups = len(trial.texts)
+        found: Scores = {
+            name: _checked(name, one, trial)
+            for name, one in table.items()
+            if not isinstance(one, Signal)
+        }
+        if read:
+            parts = [self._part(trial, read, start) for start in range(0, groups, GROUPS)]
+            joined = jax.tree.map(lambda *x: np.concatenate(x)[:groups], *parts)
+            found |= {name: np.asarray(x, np.float64) for name, x in joined.items()}
+        return {name: found[name] for name in table}
+
+    def _part(
+        self, trial: Trial, signals: Mapping[str, Signal], start: int
+    ) -> Mapping[str, Float[np.ndarray, "B L"]]:
+        """Scores of the groups from `start` on, the last of them as often as there is room."""
+        rows = np.minimum(np.arange(start, start + GROUPS), len(trial.texts) - 1)
+        shown = trial.pictures[:, 0] if trial.references is None else trial.references
+        request = self.method.prepare([to_picture(shown[n]) for n in rows])
+        places = tuple(range(start, start + GROUPS))
+        examples = Examples(self.seed, 0, places, tuple(range(GROUPS)), request)
+        texts = [trial.texts[n] for n in rows]
+        assert isinstance(self.method, Scorer)
+        return self.method.score(self.state, examples, texts, trial.pictures[rows], signals)
+
+
+def _checked(name: str, own: Own, trial: Trial) -> Float[np.ndarray, "G L"]:
+    """Scores of a user's function.
+
+    Raises:
+      UserError: it fails, or returns something else than a number for every picture.
+    """
+    wanted = trial.pictures.shape[:2]
+    try:
+        found = np.asarray(own(trial.texts, trial.pictures), np.float64)
+    except Exception as error:  # whatever a user's function does
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"the signal {name} failed ({reason}).") from error
+    if found.shape != wanted or not np.isfinite(found).all():
+        raise UserError(
+            f"the signal {name} must return finite numbers of shape {wanted}, one for each text"
+            f" and picture; it returned shape {found.shape}."
+        )
+    return found
