@@ -51,7 +51,9 @@ def _svg(draw: Callable[[Axes, Mapping[str, Any], str], None], report: Mapping[s
         axes.set_title(name)
         draw(axes, report, name)
     text = StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None})
+    figure.savefig(
+        text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    )
     return text.getvalue().split("?>", 1)[1].split(">", 1)[1]  # without the head of a file
 
 

@@ -244,7 +244,8 @@ def hacks(
     rng = np.random.default_rng([seed, VERSION])
     swapped = tricked(trial, rng)
     fooled = judge.scores(swapped, table)
-    moved = replace(trial, pictures=np.roll(trial.pictures, 1, axis=0))
+    far = (len(trial.texts) + 1) // 2  # the next text's scene is what was unrelated to this one
+    moved = replace(trial, pictures=np.roll(trial.pictures, far, axis=0))
     elsewhere = judge.scores(moved, table)
     asking = {name: one for name, one in table.items() if asks(one)}
     yes = YesMan(processor=subject.model.processor)

@@ -246,7 +246,7 @@ def mark(
     checks = len(answers[0][0]) // questions
     judged = np.zeros((*shape, 4), np.float32)
     for n, image, m in np.ndindex(shape):
-        if m < len(specs[n].questions):
+        if m < len(specs[n].questions) and checks:
             few = answers[n][image][m * checks : (m + 1) * checks]
             judged[n, image, m] = _match(specs[n], m, few, numbers)
     texts = _texts(captions)
