@@ -21,8 +21,9 @@ from asg_jax.engine.roles import Improved, Metrics, advance, improve, moving_ave
 from asg_jax.engine.state import TrainState
 from asg_jax.methods.asg.settings import Memory, Settings
 from asg_jax.objectives.advantages import batch_advantages, group_advantages
-from asg_jax.objectives.drawings import NFT, DrawingLesson, Painter
+from asg_jax.objectives.drawings import NFT
 from asg_jax.objectives.losses import Losses
+from asg_jax.objectives.painter import DrawingLesson, Painter
 from asg_jax.ops.masked import Scalar, masked_mean
 from asg_jax.pytree import pytree
 from asg_jax.rollout.image import Drawings
