@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Literal, NamedTuple
 
@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from PIL.Image import Image as Picture
+from PIL.ImageOps import fit
 
 from asg_jax.adapters import LoRASpec, init_roles
 from asg_jax.backbone import Params, PyTree, Request, Sampler, host
-from asg_jax.engine import programs
+from asg_jax.engine import programs, scoring
 from asg_jax.engine.method import Examples
 from asg_jax.engine.model import UnifiedModel
 from asg_jax.engine.placement import Placement, Program
@@ -31,6 +32,7 @@ from asg_jax.engine.programs import (
     Viewing,
 )
 from asg_jax.engine.roles import Metrics, Optimizer, Role, adapted, start
+from asg_jax.engine.scoring import Depicted, Depiction, DrawnPoll, Poll, SeenPoll, Telling
 from asg_jax.engine.state import TrainState
 from asg_jax.engine.texts import Scribe
 from asg_jax.objectives.texts import Said
@@ -38,6 +40,7 @@ from asg_jax.ops.slices import cut, uncut
 from asg_jax.prompts.language import Language
 from asg_jax.rollout.image import Drawings
 from asg_jax.rollout.text import Texts
+from asg_jax.signals.verdicts import YesNo
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,14 @@ class Moment:
       examples: what the step works on.
       request: the pictures as every role sees them whose adapter leaves the vision tower alone.
       pictures: the pictures as the others see them, not yet encoded.
+      pixels: the pictures in [0, 1] as they are to be drawn; None where `prepare` was not told
+        their size.
     """
 
     examples: Examples
     request: Request
     pictures: Request
+    pixels: Float[Array, "B H W 3"] | None = None
 
 
 class Learned(NamedTuple):
@@ -131,15 +137,32 @@ class Engine:
             return Params(self.model.base, state.roles[role].evaluated)
         return self.params(state, role if kind == "live" else None)
 
-    def prepare(self, pictures: Sequence[Picture]) -> Request:
-        """Pictures as arrays on the host."""
-        return self.scribe.pictures(pictures)
+    def prepare(self, pictures: Sequence[Picture], grid: tuple[int, int] | None = None) -> Request:
+        """Pictures as arrays on the host.
+
+        Args:
+          pictures: of a step.
+          grid: (height, width) in image tokens at which they are to be drawn themselves, if so.
+        """
+        request = self.scribe.pictures(pictures)
+        if grid is None:
+            return request
+        side = self.model.backbone.spec.token_pixels
+        size = grid[1] * side, grid[0] * side
+        fitted = [np.asarray(fit(picture.convert("RGB"), size)) for picture in pictures]
+        return replace(request, sources=host(np.stack(fitted).astype(np.float32) / 255))
 
     def moment(self, examples: Examples) -> Moment:
         """A step's pictures on devices, encoded once for all roles that can share this."""
         pictures = self.placement.put(examples.request)
+        pixels, pictures = pictures.sources, replace(pictures, sources=None)
         request = self._run(programs.see)(Params(self.model.base), pictures)
-        return Moment(examples, request, pictures)
+        return Moment(examples, request, pictures, pixels)
+
+    def blank(self, examples: Examples) -> Moment:
+        """The same step without its pictures: nothing but texts."""
+        bare = self.placement.put(self.scribe.pictures([None] * len(examples.ids)))
+        return Moment(examples, bare, bare)
 
     def seen(self, params: Params, moment: Moment) -> Request:
         """The step's pictures as a role sees them."""
@@ -216,6 +239,30 @@ class Engine:
     def explain(self, params: Params, batch: Explanation) -> Float[Array, "B L"]:
         """Log-likelihood of each prompt as its drawings' caption, in nats per token."""
         return self._run(programs.explain, self.model.processor, rows=batch)(params, batch)
+
+    def ask_drawings(self, params: Params, viewing: Viewing, poll: Poll) -> YesNo:
+        """How likely right and wrong answers about drawings are, (B, L, Q)."""
+        batch = DrawnPoll(viewing, poll)
+        program = self._run(scoring.ask_drawings, self.model.processor, rows=batch)
+        return program(params, batch)
+
+    def features(self, params: Params, viewing: Viewing) -> Float[Array, "B L F"]:
+        """What the vision tower gives of drawings."""
+        return self._run(scoring.features, self.model.processor, rows=viewing)(params, viewing)
+
+    def ask_pictures(self, params: Params, request: Request, poll: Poll) -> YesNo:
+        """How likely right and wrong answers about the pictures of a request are, (B, Q)."""
+        batch = SeenPoll(request, poll)
+        return self._run(scoring.ask_pictures, rows=batch)(params, batch)
+
+    def tell(self, params: Params, moment: Moment, told: Texts, said: Texts) -> Float[Array, "B G"]:
+        """Log-likelihood of texts about a step's pictures, in nats per token."""
+        batch = Telling(self.seen(params, moment), told, said)
+        return self._run(scoring.tell, rows=batch)(params, batch)
+
+    def depict(self, params: Params, draws: int, shift: float, batch: Depiction) -> Depicted:
+        """Log-likelihood of pictures under their captions, per element; see `scoring.depict`."""
+        return self._run(scoring.depict, draws, shift, rows=batch)(params, batch)
 
     def slices(self, batch: PyTree) -> int:
         """Into how many parts a batch is cut so that no device takes more than `micro` examples."""

@@ -294,16 +294,21 @@ def compare(
         of_pictures = group(embedding(backbone.states(params, seen), seen.slot >= 0))
     if likelihood:
         explained = _explained(backbone, params, seen, batch.describe, batch.drawn, images)
-    features = seen.features
-    assert features is not None  # `view` put them there
-    shown = (seen.slot[..., None] == jnp.arange(features.shape[1])).any(-2)  # not padding
     return Likeness(
         prompts=embed(backbone, params, batch.prompts),
         captions=group(embed(backbone, params, flat)),
         pictures=of_pictures,
         likelihood=explained,
-        features=group(embedding(features, shown)),
+        features=group(shown_features(seen)),
     )
+
+
+def shown_features(seen: Prompt) -> Float[Array, "B F"]:
+    """Normalised means of the features of pictures that stand in prompts."""
+    features = seen.features
+    assert features is not None  # `view` put them there
+    shown = (seen.slot[..., None] == jnp.arange(features.shape[1])).any(-2)  # not padding
+    return embedding(features, shown)
 
 
 def explain(

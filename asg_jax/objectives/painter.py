@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from asg_jax.backbone import (
     Adapter,
@@ -48,6 +48,20 @@ class DrawingLesson:
     kept: Bool[Array, "B L"]
     keys: Key[Array, " B"]
     weights: Float[Array, "B L T"] | None = None
+
+    def pick(self, places: Int[Array, "B K"]) -> DrawingLesson:
+        """The lesson of some drawings of each prompt, so that no others are computed."""
+        own = lambda x: jnp.take_along_axis(x, places, axis=1)
+        weights = self.weights
+        if weights is not None:
+            weights = jnp.take_along_axis(weights, places[..., None], axis=1)
+        return replace(
+            self,
+            drawn=self.drawn.pick(places),
+            advantages=own(self.advantages),
+            kept=own(self.kept),
+            weights=weights,
+        )
 
 
 @dataclass(frozen=True)

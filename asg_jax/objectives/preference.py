@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from asg_jax.objectives.policy_gradient import Means
 from asg_jax.ops.masked import Scalar, masked_mean
 
 Pool = Literal["mean", "max", "none"]
@@ -68,7 +67,7 @@ def pairwise_losses(
     kept: Bool[Array, "*batch G"],
     gamma: Scalar = 0.0,
     smoothing: Scalar = 0.0,
-) -> Means:
+) -> tuple[Float[Array, "*batch G"], Bool[Array, "*batch G"]]:
     """Loss of every preferred sample: the mean over all that it is preferred to.
 
     Args:

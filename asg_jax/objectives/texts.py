@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from asg_jax.backbone import Adapter, Backbone, Params, PyTree, Request, encode
 from asg_jax.objectives.kl import k3
@@ -34,6 +34,14 @@ class Said:
     request: Request
     texts: Texts
     rollout: TextRollout
+
+    def pick(self, places: Int[Array, "B K"]) -> Said:
+        """Some samples of each example, so that no others are computed."""
+        own = lambda x: jnp.take_along_axis(
+            x, places.reshape(*places.shape, *[1] * (x.ndim - 2)), axis=1
+        )
+        texts, rollout = jax.tree.map(own, (self.texts, self.rollout))
+        return Said(self.request, texts, rollout)
 
 
 @pytree

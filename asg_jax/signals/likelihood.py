@@ -90,9 +90,9 @@ def pmi(
 
 def bayes_gap(
     image_given_text: Float[Array, "*batch"],
-    text: Float[Array, "*batch"],
-    text_given_image: Float[Array, "*batch"],
-    image: Float[Array, "*batch"],
+    text: Float[Array, "*#batch"],
+    text_given_image: Float[Array, "*#batch"],
+    image: Float[Array, "*#batch"],
 ) -> Float[Array, "*batch"]:
     """log p(x|y) + log p(y) - log p(y|x) - log p(x), 0 for a model whose two sides agree."""
     return image_given_text + text - text_given_image - image

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
@@ -17,11 +16,10 @@ from asg_jax.backbone import Adapter, Backbone, PyTree, Request
 from asg_jax.engine.engine import Learned
 from asg_jax.engine.programs import Likeness, keys
 from asg_jax.engine.report import shuffle, spread
-from asg_jax.engine.roles import Improved, Metrics, advance, improve, moving_average, named
+from asg_jax.engine.roles import Metrics, advance, follow, improve, named
 from asg_jax.engine.state import TrainState
-from asg_jax.methods.asg.settings import Memory, Settings
+from asg_jax.methods.asg.settings import Settings
 from asg_jax.objectives.advantages import batch_advantages, group_advantages
-from asg_jax.objectives.drawings import NFT
 from asg_jax.objectives.losses import Losses
 from asg_jax.objectives.painter import DrawingLesson, Painter
 from asg_jax.ops.masked import Scalar, masked_mean
@@ -30,6 +28,7 @@ from asg_jax.rollout.image import Drawings
 from asg_jax.signals.diversity import pairwise_distances
 from asg_jax.signals.rewards import Best, best, weighted
 from asg_jax.signals.table import DRAWINGS, Drawn, read
+from asg_jax.signals.verdicts import YesNo
 
 
 @pytree
@@ -71,6 +70,7 @@ class Results:
       marks: what the host found.
       likeness: how drawings, prompts and captions resemble each other.
       probability: of the reference answers; None where no signal needs it.
+      verdict: whether a drawing shows its prompt; None where no signal needs it.
       stream: see `asg_jax.engine.programs.keys`.
     """
 
@@ -79,6 +79,7 @@ class Results:
     marks: Marks
     likeness: Likeness
     probability: Float[Array, "B L M"] | None
+    verdict: YesNo | None
     stream: UInt32[Array, "B S"]
 
 
@@ -116,6 +117,7 @@ def judge(settings: Settings, results: Results) -> Judged:
         pictures=likeness.pictures,
         likelihood=likeness.likelihood,
         features=likeness.features,
+        verdict=results.verdict,
     )
     signals = read(DRAWINGS, settings.weights, record, settings.numbers)
     reward = weighted(signals, settings.weights) * marks.quality[:, None]
@@ -158,19 +160,10 @@ def learn(
         settings.adapter_dropout,
         slices,
     )
-    after = advance(state, {"generator": improved}, _remembered(settings, memory, improved))
+    memory = replace(memory, anchor=follow(objective, memory.anchor, improved))
+    after = advance(state, {"generator": improved}, memory)
     metrics = _metrics(results, judged) | named(improved.metrics, "generator")
     return Learned(after, metrics | {"state/skipped": after.skipped}, judged)
-
-
-def _remembered(settings: Settings, memory: Memory, improved: Improved) -> Memory:
-    """The older Generator follows where there was an update."""
-    objective = settings.generator.objective
-    if memory.anchor is None or not isinstance(objective, NFT):
-        return memory
-    followed = moving_average(memory.anchor, improved.state.adapter, objective.decay)
-    choose = lambda new, old: jnp.where(improved.taken, new, old)
-    return replace(memory, anchor=jax.tree.map(choose, followed, memory.anchor))
 
 
 def make_lesson(settings: Settings, results: Results, judged: Judged) -> DrawingLesson:

@@ -15,6 +15,7 @@ import numpy as np
 from asg_jax.answers import parse_answer, vote_label
 from asg_jax.backbone import Params, host
 from asg_jax.engine.engine import Engine, Moment
+from asg_jax.engine.looking import verdicts
 from asg_jax.engine.method import Kept, Report
 from asg_jax.engine.programs import Comparison, Inquiry, Likeness, Replies, Viewing
 from asg_jax.engine.state import TrainState
@@ -87,7 +88,12 @@ class GenerationStep:
         likeness = self._compare(viewing, described, captions, recaptions)
         marks = mark(captions, specs, answers, settings.questions, settings.numbers.fidelity)
         marks, stream = put((marks, moment.examples.stream(Purpose.LEARN)))
-        results = Results(order.request, drawn, marks, likeness, replies.probability, stream)
+        verdict = None
+        if "verdict" in self.needed:
+            judge = engine.judge(state, settings.judge, "solver")
+            verdict = verdicts(engine, judge, captions, viewing)[0]
+        found = replies.probability, verdict
+        results = Results(order.request, drawn, marks, likeness, *found, stream)
         return results, Notes(captions, specs, recaptions)
 
     def _describe(self, state: TrainState, moment: Moment) -> Said:
