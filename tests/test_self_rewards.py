@@ -12,7 +12,7 @@ from asg_jax import answers
 from asg_jax.objectives import advantages, flow, kl, policy_gradient, preference
 from asg_jax.ops.masked import masked_mean
 from asg_jax.ops.vocab import logit_stats
-from asg_jax.rollout import widths
+from asg_jax.rollout import search
 from asg_jax.signals import dynamics, likelihood, regions, rewards, selection, verdicts, vote
 from tests import goldens
 
@@ -261,15 +261,15 @@ def best_of_n(inputs: Inputs) -> list[int]:
 
 
 def hts_widths(inputs: Inputs) -> list[int]:
-    return widths.widths(*(inputs[name] for name in ("n", "k", "d", "t_s", "t_r")))
+    return search.widths(*(inputs[name] for name in ("n", "k", "d", "t_s", "t_r")))
 
 
 def hts_branches(inputs: Inputs) -> list[int]:
-    return widths.branches(inputs["widths"], inputs["k"])
+    return search.branches(inputs["widths"], inputs["k"])
 
 
 def hts_cost(inputs: Inputs) -> int:
-    return widths.calls(*(inputs[name] for name in ("n", "k", "d", "total", "t_s", "t_r")))
+    return search.calls(*(inputs[name] for name in ("n", "k", "d", "total", "t_s", "t_r")))
 
 
 def seer_reward(inputs: Inputs) -> dict[str, float]:

@@ -58,6 +58,7 @@ def results() -> Results:
             unit(2, 4), unit(2, 3, 4, seed=1), unit(2, 3, 4, seed=2), likelihood, unit(2, 3, 4)
         ),
         probability=LIVE,
+        verdict=None,
         stream=jnp.array([[0, 2, 4, 0, 7], [0, 2, 5, 1, 7]], jnp.uint32),
     )
 
