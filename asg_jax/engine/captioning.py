@@ -118,7 +118,7 @@ def learn_captions(
     lesson = TextLesson(said, choice.advantages, choice.kept)
     role = settings.solver, state.roles["solver"]
     improved = improve_speaker(
-        backbone, base, settings.optimizer, *role, lesson, of_step[3], slices
+        backbone, base, settings.optimizer, *role, lesson, of_step[3], slices=slices
     )
     after = advance(state, {"solver": improved})
     metrics = spread("solver", found.mean, everyone) | named(improved.metrics, "solver")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Array, Bool, Float, UInt32
 
 from asg_jax import ranges
-from asg_jax.backbone import Adapter, Backbone, Params, PyTree, Request, Sampler
+from asg_jax.backbone import Backbone, Params, PyTree, Request, Sampler
 from asg_jax.engine.engine import Judge, Learned, Moment
 from asg_jax.engine.looking import FACTS, Found, Look, look
 from asg_jax.engine.method import Examples
@@ -18,14 +18,13 @@ from asg_jax.engine.programs import Lengths, keys
 from asg_jax.engine.prompting import Source, write_prompts
 from asg_jax.engine.recipe import Recipe, Step
 from asg_jax.engine.report import share, shuffle, spread
-from asg_jax.engine.roles import DrawingRole, Optimizer, advance, follow, improve, named
+from asg_jax.engine.roles import DrawingRole, Optimizer, advance, follow, improve_painter, named
 from asg_jax.engine.selection import Everyone, Selection
 from asg_jax.engine.state import TrainState
 from asg_jax.errors import UserError
 from asg_jax.objectives.drawings import fault
-from asg_jax.objectives.losses import Losses
 from asg_jax.objectives.painter import DrawingLesson, Painter
-from asg_jax.ops.masked import Scalar, masked_mean
+from asg_jax.ops.masked import masked_mean
 from asg_jax.pytree import pytree
 from asg_jax.rollout.image import Drawings
 from asg_jax.signals.rewards import best, weighted
@@ -216,17 +215,12 @@ def learn_drawing(
     reward = weighted(signals, settings.weights)
     lesson = make_lesson(settings, canvas, reward)
     painter = Painter(backbone, settings.sampler, base, memory.anchor)
-    role, objective = settings.generator, settings.generator.objective
-
-    def loss(adapter: Adapter, lesson: DrawingLesson, beta: Scalar) -> Losses:
-        return objective.losses(painter, adapter, lesson, beta)
-
-    key = keys(canvas.stream, 3)[0, 2]
-    learner = partial(improve, settings.optimizer, role, state.roles["generator"], loss)
-    improved = learner(lesson, key, slices=slices)
+    role = settings.generator
+    own = role, state.roles["generator"], lesson, keys(canvas.stream, 3)[0, 2]
+    improved = improve_painter(painter, settings.optimizer, *own, slices=slices)
     picture = best(reward, record.exists).pick(canvas.drawn.pictures)
     appraisal = Appraisal(signals, reward, lesson.kept.any(-1), picture)
-    anchor = follow(objective, memory.anchor, improved)
+    anchor = follow(role.objective, memory.anchor, improved)
     after = advance(state, {"generator": improved}, replace(memory, anchor=anchor))
     own = remember(memory.own, after, canvas, appraisal)
     after = replace(after, memory=replace(after.memory, own=own))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -33,6 +34,7 @@ from asg_jax.engine.programs import (
 )
 from asg_jax.engine.roles import Metrics, Optimizer, Role, adapted, start
 from asg_jax.engine.scoring import Depicted, Depiction, DrawnPoll, Poll, SeenPoll, Telling
+from asg_jax.engine.spending import evaluations, picture_tokens, rows, text_tokens
 from asg_jax.engine.state import TrainState
 from asg_jax.engine.texts import Scribe
 from asg_jax.objectives.texts import Said
@@ -90,6 +92,7 @@ class Engine:
       lengths: room for every sort of text.
       placement: how batches lie on devices.
       micro: examples that each device takes at a time in updates and drawings; None is all.
+      spent: token-forwards since the last bill, see `asg_jax.engine.spending`.
     """
 
     model: UnifiedModel
@@ -97,6 +100,7 @@ class Engine:
     lengths: Lengths
     placement: Placement
     micro: int | None = None
+    spent: Counter[str] = field(default_factory=Counter)
     _compiled: dict[Any, Callable[..., Any]] = field(default_factory=dict)
 
     @cached_property
@@ -156,6 +160,7 @@ class Engine:
         """A step's pictures on devices, encoded once for all roles that can share this."""
         pictures = self.placement.put(examples.request)
         pixels, pictures = pictures.sources, replace(pictures, sources=None)
+        self.spent["scoring"] += rows(pictures)
         request = self._run(programs.see)(Params(self.model.base), pictures)
         return Moment(examples, request, pictures, pixels)
 
@@ -191,6 +196,7 @@ class Engine:
         warmth = np.broadcast_to(np.float32(temperature), texts.ids.shape[:2])
         told = self.placement.put((texts, warmth, moment.examples.stream(purpose)))
         talk = Talk(self.seen(params, moment), *told)
+        self.spent["sampling"] += rows(talk.request) + text_tokens(talk.texts, tokens)
         program = self._run(programs.continue_texts, tokens, self.model.processor.stop_ids)
         return Said(talk.request, talk.texts, program(params, talk))
 
@@ -218,12 +224,18 @@ class Engine:
 
     def draw(self, params: Params, sampler: Sampler, images: int, order: Order) -> Drawings:
         """A group of images for each caption; on devices, as all that follows."""
-        return self._run(programs.draw, sampler, images, rows=order)(params, order)
+        drawn = self._run(programs.draw, sampler, images, batch=order)(params, order)
+        each = evaluations(sampler, self.model.backbone.spec.kind)
+        self.spent["sampling"] += rows(order.request) + each * picture_tokens(drawn.values)
+        return drawn
 
     def ask_about(self, params: Params, probability: bool, inquiry: Inquiry) -> Replies:
         """Answers about drawings, and captions of them."""
+        answers = text_tokens(inquiry.questions, self.lengths.answer)
+        captions = text_tokens(inquiry.describe, self.lengths.caption)
+        self.spent["scoring"] += self._seen(inquiry.viewing, answers + captions)
         program = self._run(
-            programs.ask_about, self.model.processor, self.lengths, probability, rows=inquiry
+            programs.ask_about, self.model.processor, self.lengths, probability, batch=inquiry
         )
         return program(params, inquiry)
 
@@ -231,38 +243,64 @@ class Engine:
         self, params: Params, pictures: bool, likelihood: bool, batch: Comparison
     ) -> Likeness:
         """How drawings, prompts and captions resemble each other."""
+        texts = batch.prompts.prompt.ids.size + batch.captions.prompt.ids.size
+        self.spent["scoring"] += self._seen(batch.viewing) + texts
         program = self._run(
-            programs.compare, self.model.processor, pictures, likelihood, rows=batch
+            programs.compare, self.model.processor, pictures, likelihood, batch=batch
         )
         return program(params, batch)
 
     def explain(self, params: Params, batch: Explanation) -> Float[Array, "B L"]:
         """Log-likelihood of each prompt as its drawings' caption, in nats per token."""
-        return self._run(programs.explain, self.model.processor, rows=batch)(params, batch)
+        texts = batch.describe.ids.size + batch.drawn.ids.size
+        self.spent["scoring"] += self._seen(batch.viewing, texts)
+        return self._run(programs.explain, self.model.processor, batch=batch)(params, batch)
 
     def ask_drawings(self, params: Params, viewing: Viewing, poll: Poll) -> YesNo:
         """How likely right and wrong answers about drawings are, (B, L, Q)."""
         batch = DrawnPoll(viewing, poll)
-        program = self._run(scoring.ask_drawings, self.model.processor, rows=batch)
+        self.spent["scoring"] += self._seen(viewing, poll.texts.ids.size)
+        program = self._run(scoring.ask_drawings, self.model.processor, batch=batch)
         return program(params, batch)
 
     def features(self, params: Params, viewing: Viewing) -> Float[Array, "B L F"]:
         """What the vision tower gives of drawings."""
-        return self._run(scoring.features, self.model.processor, rows=viewing)(params, viewing)
+        self.spent["scoring"] += self._seen(viewing)
+        return self._run(scoring.features, self.model.processor, batch=viewing)(params, viewing)
 
     def ask_pictures(self, params: Params, request: Request, poll: Poll) -> YesNo:
         """How likely right and wrong answers about the pictures of a request are, (B, Q)."""
         batch = SeenPoll(request, poll)
-        return self._run(scoring.ask_pictures, rows=batch)(params, batch)
+        self.spent["scoring"] += rows(request) + poll.texts.ids.size
+        return self._run(scoring.ask_pictures, batch=batch)(params, batch)
 
     def tell(self, params: Params, moment: Moment, told: Texts, said: Texts) -> Float[Array, "B G"]:
         """Log-likelihood of texts about a step's pictures, in nats per token."""
         batch = Telling(self.seen(params, moment), told, said)
-        return self._run(scoring.tell, rows=batch)(params, batch)
+        self.spent["scoring"] += rows(batch.request) + told.ids.size + said.ids.size
+        return self._run(scoring.tell, batch=batch)(params, batch)
 
     def depict(self, params: Params, draws: int, shift: float, batch: Depiction) -> Depicted:
         """Log-likelihood of pictures under their captions, per element; see `scoring.depict`."""
-        return self._run(scoring.depict, draws, shift, rows=batch)(params, batch)
+        found = self._run(scoring.depict, draws, shift, batch=batch)(params, batch)
+        _, groups, times = found.likelihood.shape
+        self.spent["scoring"] += rows(batch.captions) + groups * times * self._tokens(batch.pixels)
+        return found
+
+    def bill(self) -> dict[str, float]:
+        """Token-forwards since the last bill, as metrics."""
+        bill = {f"cost/{name}": float(tokens) for name, tokens in self.spent.items()}
+        self.spent.clear()
+        return bill
+
+    def _seen(self, viewing: Viewing, texts: int = 0) -> int:
+        """Tokens of drawings that are looked at, and of the texts about each of them."""
+        return viewing.pixels.shape[1] * (rows(viewing.frame) + texts)
+
+    def _tokens(self, pixels: Float[Array, "B H W 3"]) -> int:
+        """Image tokens of pictures that are drawn again, those of the last scale alone."""
+        batch, height, width, _ = pixels.shape
+        return batch * height * width // self.model.backbone.spec.token_pixels**2
 
     def slices(self, batch: PyTree) -> int:
         """Into how many parts a batch is cut so that no device takes more than `micro` examples."""
@@ -270,9 +308,9 @@ class Engine:
         fits = lambda n: rows % n == 0 and (self.micro is None or rows // n <= self.micro)
         return next(filter(fits, range(1, rows + 1)), 1)
 
-    def _run(self, function: Callable[..., Any], *static: Any, rows: PyTree = None) -> Program:
-        """The compiled form of a program with these static arguments, in slices of `rows`."""
-        slices = 1 if rows is None else self.slices(rows)
+    def _run(self, function: Callable[..., Any], *static: Any, batch: PyTree = None) -> Program:
+        """The compiled form of a program with these static arguments, in slices of a batch."""
+        slices = 1 if batch is None else self.slices(batch)
         name = (function, static, slices)
         if name not in self._compiled:
             whole = partial(function, self.model.backbone, *static)

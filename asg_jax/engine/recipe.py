@@ -109,10 +109,11 @@ class Recipe:
           learned: what it gave.
           rows: a table for people, from what was judged.
         """
+        bill = self.engine.bill()
 
         def report() -> Report:
             metrics, judged = self.engine.placement.get((learned.metrics, learned.judged))
-            numbers = {name: float(value) for name, value in metrics.items()}
+            numbers = {name: float(value) for name, value in metrics.items()} | bill
             picture = getattr(judged, "picture", ())
             table = rows(judged)
             shown = [row.get("prompt", "") for row in table][:SHOWN]

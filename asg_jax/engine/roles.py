@@ -13,11 +13,13 @@ from jaxtyping import Array, Bool, Int, Key
 
 from asg_jax.adapters import LoRASpec, dropped
 from asg_jax.backbone import Adapter, Backbone, PyTree
+from asg_jax.engine.spending import drawing_update, text_update
 from asg_jax.engine.state import RoleState, TrainState
 from asg_jax.errors import UserError
 from asg_jax.objectives.drawings import NFT, RWR, DrawingObjective
 from asg_jax.objectives.kl import kl_coefficient_update
 from asg_jax.objectives.losses import Losses
+from asg_jax.objectives.painter import DrawingLesson, Painter
 from asg_jax.objectives.texts import GRPO, TextLesson, TextObjective, text_losses
 from asg_jax.ops.masked import Scalar, masked_mean
 from asg_jax.ops.slices import cut, uncut
@@ -215,14 +217,40 @@ def improve_speaker(
     state: RoleState,
     lesson: TextLesson,
     key: Key[Array, ""],
-    slices: int,
+    dropout: float = 0.0,
+    slices: int = 1,
 ) -> Improved:
-    """`improve` of a role that speaks."""
+    """`improve` of a role that speaks, with what it costs."""
 
     def loss(adapter: Adapter, lesson: TextLesson, beta: Scalar) -> Losses:
         return text_losses(role.objective, backbone, base, adapter, lesson, beta)
 
-    return improve(optimizer, role, state, loss, lesson, key, slices=slices)
+    improved = improve(optimizer, role, state, loss, lesson, key, dropout, slices)
+    return _priced(improved, text_update(lesson))
+
+
+def improve_painter(
+    painter: Painter,
+    optimizer: Optimizer,
+    role: DrawingRole,
+    state: RoleState,
+    lesson: DrawingLesson,
+    key: Key[Array, ""],
+    dropout: float = 0.0,
+    slices: int = 1,
+) -> Improved:
+    """`improve` of a role that draws, with what it costs."""
+    objective = role.objective
+
+    def loss(adapter: Adapter, lesson: DrawingLesson, beta: Scalar) -> Losses:
+        return objective.losses(painter, adapter, lesson, beta)
+
+    improved = improve(optimizer, role, state, loss, lesson, key, dropout, slices)
+    return _priced(improved, drawing_update(lesson, objective, painter.sampler))
+
+
+def _priced(improved: Improved, tokens: int) -> Improved:
+    return improved._replace(metrics=improved.metrics | {"cost": jnp.float32(tokens)})
 
 
 def advance(

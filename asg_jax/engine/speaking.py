@@ -68,7 +68,7 @@ def learn_speaker(
     lesson = TextLesson(scored.said, group_advantages(learned_from, kept), kept)
     role: TextRole = getattr(settings, name)
     own = role, state.roles[name], lesson, of_step[1]
-    improved = improve_speaker(backbone, base, settings.optimizer, *own, slices)
+    improved = improve_speaker(backbone, base, settings.optimizer, *own, slices=slices)
     after = advance(state, {name: improved})
     metrics = spread(name, rewards, kept) | named(improved.metrics, name)
     metrics |= {"check/learned": scored.kept.mean(), "state/skipped": after.skipped}

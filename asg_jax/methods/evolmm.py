@@ -135,7 +135,7 @@ def learn(
         baselines[name] = jnp.where(kept.any(), after, before)
         lesson = TextLesson(said, advantages.reshape(rewards.shape), kept)
         learner = partial(improve_speaker, backbone, base, settings.optimizer, role)
-        improved[name] = learner(state.roles[name], lesson, of_step[n + 2], slices)
+        improved[name] = learner(state.roles[name], lesson, of_step[n + 2], slices=slices)
         metrics |= named(improved[name].metrics, name)
         metrics |= spread(name, rewards, kept if name == "solver" else jnp.ones_like(kept))
         metrics[f"state/baseline_{name}"] = baselines[name]

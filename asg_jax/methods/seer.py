@@ -8,7 +8,7 @@ the Solver, who no longer learns, to whether that made a better drawing. The mod
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from asg_jax.engine.recipe import Recipe, Step
 from asg_jax.engine.roles import Optimizer, TextRole
 from asg_jax.engine.speaking import Scored, best_rows, learn_speaker
 from asg_jax.engine.state import TrainState
-from asg_jax.objectives.texts import Said
+from asg_jax.objectives.texts import GRPO, Said
 from asg_jax.ranges import bounded
 from asg_jax.signals.verdicts import comparison_reward
 
@@ -35,16 +35,15 @@ from asg_jax.signals.verdicts import comparison_reward
 class Settings:
     """Every number of the method; the paper's are not known.
 
+    For what is not told here see `asg_jax.engine.drawing.DrawingSettings`.
+
     Attributes:
       name: of the preset.
       evaluator_steps, reprompter_steps: of either stage; the paper has one cycle of both.
       samples: answers to each comparison, and rewritings of each prompt.
       temperature: of these.
-      source, prompts: of the prompts; see `asg_jax.engine.drawing.DrawingSettings`.
       judge: who compares the drawings of rewritten prompts.
-      proposer, solver, optimizer: how the roles learn.
-      lengths, sampler: of texts and drawings.
-      shuffled: rewards are dealt at random among the samples of the batch: the control.
+      proposer, solver: how the roles learn.
     """
 
     name: Literal["seer"] = "seer"
@@ -61,6 +60,12 @@ class Settings:
     lengths: Lengths = Lengths()
     sampler: Sampler = Sampler(grid=(28, 28), steps=25, guidance=1.0)
     shuffled: bool = False
+
+
+def fit(settings: Settings) -> Settings:
+    """Both roles by advantages within groups."""
+    own = lambda role: replace(role, objective=GRPO())
+    return replace(settings, proposer=own(settings.proposer), solver=own(settings.solver))
 
 
 class Seer(Recipe):

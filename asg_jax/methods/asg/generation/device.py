@@ -12,17 +12,16 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from asg_jax.backbone import Adapter, Backbone, PyTree, Request
+from asg_jax.backbone import Backbone, PyTree, Request
 from asg_jax.engine.engine import Learned
 from asg_jax.engine.programs import Likeness, keys
 from asg_jax.engine.report import shuffle, spread
-from asg_jax.engine.roles import Metrics, advance, follow, improve, named
+from asg_jax.engine.roles import Metrics, advance, follow, improve_painter, named
 from asg_jax.engine.state import TrainState
 from asg_jax.methods.asg.settings import Settings
 from asg_jax.objectives.advantages import batch_advantages, group_advantages
-from asg_jax.objectives.losses import Losses
 from asg_jax.objectives.painter import DrawingLesson, Painter
-from asg_jax.ops.masked import Scalar, masked_mean
+from asg_jax.ops.masked import masked_mean
 from asg_jax.pytree import pytree
 from asg_jax.rollout.image import Drawings
 from asg_jax.signals.diversity import pairwise_distances
@@ -144,23 +143,18 @@ def learn(
       results: what the step brought to light.
     """
     judged, memory = judge(settings, results), state.memory
-    role, objective = state.roles["generator"], settings.generator.objective
     painter = Painter(backbone, settings.sampler, base, memory.anchor)
-
-    def loss(adapter: Adapter, lesson: DrawingLesson, beta: Scalar) -> Losses:
-        return objective.losses(painter, adapter, lesson, beta)
-
-    improved = improve(
+    improved = improve_painter(
+        painter,
         settings.optimizer,
         settings.generator,
-        role,
-        loss,
+        state.roles["generator"],
         make_lesson(settings, results, judged),
         keys(results.stream, 3)[0, 2],
         settings.adapter_dropout,
         slices,
     )
-    memory = replace(memory, anchor=follow(objective, memory.anchor, improved))
+    memory = replace(memory, anchor=follow(settings.generator.objective, memory.anchor, improved))
     after = advance(state, {"generator": improved}, memory)
     metrics = _metrics(results, judged) | named(improved.metrics, "generator")
     return Learned(after, metrics | {"state/skipped": after.skipped}, judged)

@@ -60,12 +60,13 @@ class GenerationStep:
         """One step on the pictures of the moment."""
         results, notes = self.gather(state, moment)
         learned = self.engine.learn(self._learn, state, results)
+        bill = self.engine.bill()
 
         def report() -> Report:
             metrics, judged = self.engine.placement.get((learned.metrics, learned.judged))
             return Report(
                 phase="generation",
-                metrics={name: float(value) for name, value in metrics.items()},
+                metrics={name: float(value) for name, value in metrics.items()} | bill,
                 rows=_rows(moment, notes, judged),
                 pictures=dict(zip(_texts(notes.captions)[:SHOWN], judged.picture, strict=False)),
                 kept=keep(judged, self.settings.kept_reward),
