@@ -82,7 +82,7 @@ def describe(
     told = scribe.tell([[engine.language.describe] * how.captions] * len(examples.ids))
     tokens = engine.lengths.caption
     said = engine.continue_texts(speaker, tokens, moment, told, how.temperature, purposes[0])
-    texts = scribe.hear(engine.placement.get(said.rollout.texts))
+    texts = scribe.drawable(scribe.hear(engine.placement.get(said.rollout.texts)))
     order = scribe.order([text for row in texts for text in (*row, "")])
     group = lambda x: x.reshape(len(texts), -1, *x.shape[1:])
     stream = host(examples.stream(purposes[1]))

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 from PIL import Image as Pillow
 
-from asg_jax.backbone import Params, Request
+from asg_jax.backbone import Params, Request, Sampler
 from asg_jax.engine.engine import Engine, Moment
 from asg_jax.engine.method import Examples
 
 Pixels = UInt8[np.ndarray, "B H W 3"]
+
+
+def draw_one(
+    engine: Engine,
+    params: Params,
+    sampler: Sampler,
+    prompts: Sequence[str | None],
+    examples: Examples,
+    purpose: int,
+) -> Pixels:
+    """A drawing of each prompt, on the host; equal purposes give equal noise."""
+    order = engine.order([prompt or "" for prompt in prompts], examples, purpose)
+    return engine.placement.get(engine.draw(params, sampler, 1, order).pictures)[:, 0]
 
 
 def pair_request(engine: Engine, first: Pixels, second: Pixels) -> Request:
@@ -24,9 +38,20 @@ def pair_request(engine: Engine, first: Pixels, second: Pixels) -> Request:
     return engine.placement.put(engine.model.processor.prompt(pictures, "ask"))
 
 
-def pair_moment(engine: Engine, examples: Examples, first: Pixels, second: Pixels) -> Moment:
-    """A step whose examples are pairs of pictures."""
-    request = pair_request(engine, first, second)
+def pair_moment(
+    engine: Engine, examples: Examples, right: Pixels, wrong: Pixels, second: Any
+) -> Moment:
+    """A step whose examples are pairs of pictures.
+
+    Args:
+      engine: at work.
+      examples: of the step.
+      right: one picture of each pair.
+      wrong: the other.
+      second: whether the right one comes second, (B,).
+    """
+    swap = lambda a, b: np.where(second[:, None, None, None], b, a)
+    request = pair_request(engine, swap(right, wrong), swap(wrong, right))
     return Moment(examples, request, request)
 
 

@@ -128,6 +128,11 @@ class Scribe:
         one, other = (dict.fromkeys(first(texts)) for texts in sides)
         return [[n for n in one if n not in other], [n for n in other if n not in one]]
 
+    def drawable(self, texts: Sequence[Sequence[str]]) -> list[list[str]]:
+        """The texts as captions to draw; what has too many tokens is an empty one."""
+        fits = lambda text: len(self.processor.ids(text)) <= self.lengths.caption
+        return [[text if fits(text) else "" for text in row] for row in texts]
+
     def pictures(self, pictures: Sequence[Picture | None]) -> Request:
         """Pictures that texts will follow, or none."""
         return self.processor.prompt([[p] if p is not None else [] for p in pictures], "ask")

@@ -1,8 +1,8 @@
 """SEER (arXiv 2601.20305): an evaluator learns to compare, then teaches a reprompter.
 
-First the Solver is shown two drawings, of a prompt and of another one, and earns 1 for an answer in
-the right form and 1 for the right answer. Then the Proposer rewrites prompts, and earns P(yes) of
-the Solver, who no longer learns, to whether that made a better drawing. The model that draws stays.
+First the Solver sees drawings of two prompts, and earns 1 for an answer in the right form and 1 for
+the right one. Then the Proposer rewrites prompts, and earns P(yes) of the Solver, who no longer
+learns, to whether that made a better drawing. Who draws stays as it is.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any, Literal
 import numpy as np
 
 from asg_jax.answers import normalize_answer
-from asg_jax.backbone import Params, Sampler, host
+from asg_jax.backbone import Params, Sampler
 from asg_jax.engine.drawing import DRAW, LEARN, REWRITE, TELL, WRITE
 from asg_jax.engine.engine import Judge, Moment
 from asg_jax.engine.method import Examples, Phase, phase_of
-from asg_jax.engine.pairs import pair_moment, prefers_first
+from asg_jax.engine.pairs import draw_one, pair_moment, prefers_first
 from asg_jax.engine.programs import Lengths
 from asg_jax.engine.prompting import Source, write_prompts
 from asg_jax.engine.recipe import Recipe, Step
@@ -79,15 +79,14 @@ class Seer(Recipe):
         learn_as = partial(learn_speaker, self.engine.model.backbone, self.settings)
         self.learning = {name: partial(learn_as, name) for name in self.names}
         self.frozen = Params(self.engine.model.base)
+        self.draw = partial(draw_one, self.engine, self.frozen, self.settings.sampler)
 
     @property
     def phases(self) -> Sequence[Phase]:
         """See `asg_jax.engine.method.Method`."""
-        settings = self.settings
-        return (
-            Phase("evaluation", settings.evaluator_steps, "generation"),
-            Phase("reprompting", settings.reprompter_steps, "generation"),
-        )
+        steps = self.settings.evaluator_steps, self.settings.reprompter_steps
+        names = zip(("evaluation", "reprompting"), steps, strict=True)
+        return [Phase(name, count, "generation") for name, count in names]
 
     def step(self, state: TrainState, examples: Examples) -> Step:
         """See `asg_jax.engine.method.Method`."""
@@ -96,19 +95,10 @@ class Seer(Recipe):
         given = settings.source, settings.prompts, settings.temperature, WRITE
         prompts = write_prompts(engine, self.frozen, moment, *given)
         role = "solver" if phase == "evaluation" else "proposer"
-        act = self.compare if role == "solver" else self.rewrite
-        scored, texts = act(state, moment, prompts)
+        scored, texts = (self.compare if role == "solver" else self.rewrite)(state, moment, prompts)
         learned = engine.learn(self.learning[role], state, scored)
-
         heads = [{"prompt": prompt or ""} for prompt in prompts]
         return self.told(phase, learned, partial(best_rows, heads, texts))
-
-    def draw(self, prompts: Sequence[str | None], examples: Examples) -> np.ndarray:
-        """A drawing of each prompt by the frozen model, always from the same noise."""
-        engine = self.engine
-        order = engine.order([prompt or "" for prompt in prompts], examples, DRAW)
-        drawn = engine.draw(self.frozen, self.settings.sampler, 1, order)
-        return engine.placement.get(drawn.pictures)[:, 0]
 
     def compare(
         self, state: TrainState, moment: Moment, prompts: Sequence[str | None]
@@ -116,12 +106,12 @@ class Seer(Recipe):
         """The Solver's comparisons of a prompt's drawing with that of the next example's prompt."""
         engine, settings, examples = self.engine, self.settings, moment.examples
         others = [*prompts[1:], prompts[0]]
-        own, other = (self.draw(texts, examples) for texts in (prompts, others))
+        own, other = (self.draw(texts, examples, DRAW) for texts in (prompts, others))
         second = examples.stream(LEARN)[:, 3] % 2 == examples.step % 2  # where the right one is
-        swap = lambda a, b: np.where(second[:, None, None, None], b, a)
-        shown = pair_moment(engine, examples, swap(own, other), swap(other, own))
+        shown = pair_moment(engine, examples, own, other, second)
         ask = lambda text: engine.language.compare.format(caption=text or "")
-        told = engine.scribe.tell([[ask(text)] * settings.samples for text in prompts])
+        rows = [[ask(text)] * settings.samples for text in prompts]
+        told = engine.scribe.tell(rows, engine.scribe.about)
         solver, tokens = engine.params(state, "solver"), settings.lengths.answer
         said = engine.continue_texts(solver, tokens, shown, told, settings.temperature, TELL)
         texts = engine.scribe.hear(engine.placement.get(said.rollout.texts))
@@ -138,16 +128,18 @@ class Seer(Recipe):
     ) -> tuple[Scored, list[list[str]]]:
         """The Proposer's rewritings, by how the Solver likes their drawings."""
         engine, settings, examples = self.engine, self.settings, moment.examples
-        told = [engine.language.rewrite.format(caption=text or "") for text in prompts]
-        told = engine.scribe.tell([[text] * settings.samples for text in told])
+        ask = lambda text: engine.language.rewrite.format(caption=text or "")
+        rows = [[ask(text)] * settings.samples for text in prompts]
+        told = engine.scribe.tell(rows, engine.scribe.about)
         proposer, tokens = engine.params(state, "proposer"), settings.lengths.caption
         blank, heat = engine.blank(examples), settings.temperature
         said = engine.continue_texts(proposer, tokens, blank, told, heat, REWRITE)
         texts = engine.scribe.hear(engine.placement.get(said.rollout.texts))
-        first, judge = self.draw(prompts, examples), self.judge(state, "solver")
+        texts = engine.scribe.drawable(texts)
+        first, judge = self.draw(prompts, examples, DRAW), self.judge(state, "solver")
         wanted = [prompt or "" for prompt in prompts]
         rewards = [
-            prefers_first(engine, judge, wanted, self.draw(column, examples), first)
+            prefers_first(engine, judge, wanted, self.draw(column, examples, DRAW), first)
             for column in zip(*texts, strict=True)
         ]
         scores = np.stack(engine.placement.get(rewards), 1)
@@ -155,5 +147,5 @@ class Seer(Recipe):
 
     def scored(self, said: Said, rewards: Any, kept: list[bool], examples: Examples) -> Scored:
         """Samples with their rewards on devices."""
-        arrays = host(np.array(rewards, np.float32)), host(np.array(kept))
-        return Scored(said, *self.engine.placement.put((*arrays, examples.stream(LEARN))))
+        arrays = np.array(rewards, np.float32), np.array(kept), examples.stream(LEARN)
+        return Scored(said, *self.engine.placement.put(arrays))
