@@ -7,6 +7,7 @@ those of Ask, Solve, Generate (arXiv 2606.27376), for English.
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
@@ -99,6 +100,26 @@ class QuestionForm(NamedTuple):
     def accepted(self) -> bool:
         """Whether the form is without fault."""
         return not (self.malformed or self.subjective or self.repeated)
+
+
+def plain_answer(text: str) -> str:
+    """Lower case, commas dropped ("1,234" is 1234), spaces collapsed, outer punctuation off.
+
+    (EvoLMM, arXiv 2511.16672; `normalize_answer` is ASG's.)
+    """
+    return " ".join(text.lower().replace(",", "").split()).strip(string.punctuation + " ")
+
+
+def checked_questions(text: str) -> list[tuple[str, str]]:
+    """The questions that a text asks and answers with yes or no, and these answers.
+
+    Only what stands in its span of thought counts; without tags, all of it. A text without such a
+    question counts as one that was answered with no. (UniGen CoT-V, arXiv 2505.14682.)
+    """
+    thought = text.partition("<think_start>")[2] if "<think_start>" in text else text
+    thought = thought.partition("<think_end>")[0]
+    found = re.findall(r"(.*?\?)\s*(yes|no)\b", thought, re.DOTALL | re.IGNORECASE)
+    return [(asked.lstrip("; .\n\t"), said.lower()) for asked, said in found] or [("", "no")]
 
 
 def normalize_answer(text: str, max_words: int = 8) -> str:

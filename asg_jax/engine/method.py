@@ -158,11 +158,13 @@ class Preset:
         for all of them. Raises UserError where settings do not fit the model.
       ablations: settings that differ, by dotted path, of each ablation; or a function of the
         settings and a run's number of steps that gives the settings of the ablation.
+      fit: makes settings that fit a model those of this preset, whatever they were before.
     """
 
     settings: type
     make: Callable[..., Method]
     ablations: Mapping[str, Ablation] = field(default_factory=dict)
+    fit: Callable[[Any], Any] = lambda settings: settings
 
 
 def phase_of(step: int, phases: Sequence[Phase]) -> Phase:

@@ -299,10 +299,16 @@ def compare(
     if "likelihood" in facts:
         likelihood = _explained(backbone, params, seen, batch.describe, batch.drawn, images)
     if "features" in facts:
-        assert seen.features is not None  # `view` put them there
-        shown = (seen.slot[..., None] == jnp.arange(seen.features.shape[1])).any(-2)  # no padding
-        features = group(embedding(seen.features, shown))
+        features = group(shown_features(seen))
     return Likeness(prompts, captions, pictures, likelihood, features)
+
+
+def shown_features(seen: Prompt) -> Float[Array, "B F"]:
+    """Normalised means of the features of pictures that stand in prompts."""
+    features = seen.features
+    assert features is not None  # `view` put them there
+    shown = (seen.slot[..., None] == jnp.arange(features.shape[1])).any(-2)  # not padding
+    return embedding(features, shown)
 
 
 def explain(

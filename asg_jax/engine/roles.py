@@ -12,13 +12,15 @@ import optax
 from jaxtyping import Array, Bool, Int, Key
 
 from asg_jax.adapters import LoRASpec, dropped
-from asg_jax.backbone import Adapter, PyTree
+from asg_jax.backbone import Adapter, Backbone, PyTree
+from asg_jax.engine.spending import drawing_update, text_update
 from asg_jax.engine.state import RoleState, TrainState
 from asg_jax.errors import UserError
-from asg_jax.objectives.drawings import RWR, DrawingObjective
+from asg_jax.objectives.drawings import NFT, RWR, DrawingObjective
 from asg_jax.objectives.kl import kl_coefficient_update
 from asg_jax.objectives.losses import Losses
-from asg_jax.objectives.texts import GRPO, TextObjective
+from asg_jax.objectives.painter import DrawingLesson, Painter
+from asg_jax.objectives.texts import GRPO, TextLesson, TextObjective, text_losses
 from asg_jax.ops.masked import Scalar, masked_mean
 from asg_jax.ops.slices import cut, uncut
 from asg_jax.ranges import Range, bounded
@@ -45,6 +47,7 @@ class Role:
       kl_start: first coefficient of the drift from the frozen model.
       kl_target: drift at which the coefficient stays, in the unit of the objective.
       kl_rate: how fast the coefficient follows, per update.
+      kl_least: lower bound of the coefficient.
     """
 
     learning_rate: float = bounded(1e-6, least=0)
@@ -54,6 +57,7 @@ class Role:
     kl_start: float = bounded(0.01, KL_BOUNDS)
     kl_target: float = bounded(0.02, above=0)
     kl_rate: float = bounded(0.10, least=0)
+    kl_least: float = bounded(KL_BOUNDS.least, above=0)
 
 
 @dataclass(frozen=True)
@@ -205,6 +209,50 @@ def improve(
     return Improved(kept, taken, (~finite).astype(jnp.int32), metrics)
 
 
+def improve_speaker(
+    backbone: Backbone,
+    base: PyTree,
+    optimizer: Optimizer,
+    role: TextRole,
+    state: RoleState,
+    lesson: TextLesson,
+    key: Key[Array, ""],
+    dropout: float = 0.0,
+    slices: int = 1,
+) -> Improved:
+    """`improve` of a role that speaks, with what it costs."""
+
+    def loss(adapter: Adapter, lesson: TextLesson, beta: Scalar) -> Losses:
+        return text_losses(role.objective, backbone, base, adapter, lesson, beta)
+
+    improved = improve(optimizer, role, state, loss, lesson, key, dropout, slices)
+    return _priced(improved, text_update(lesson))
+
+
+def improve_painter(
+    painter: Painter,
+    optimizer: Optimizer,
+    role: DrawingRole,
+    state: RoleState,
+    lesson: DrawingLesson,
+    key: Key[Array, ""],
+    dropout: float = 0.0,
+    slices: int = 1,
+) -> Improved:
+    """`improve` of a role that draws, with what it costs."""
+    objective = role.objective
+
+    def loss(adapter: Adapter, lesson: DrawingLesson, beta: Scalar) -> Losses:
+        return objective.losses(painter, adapter, lesson, beta)
+
+    improved = improve(optimizer, role, state, loss, lesson, key, dropout, slices)
+    return _priced(improved, drawing_update(lesson, objective, painter.sampler))
+
+
+def _priced(improved: Improved, tokens: int) -> Improved:
+    return improved._replace(metrics=improved.metrics | {"cost": jnp.float32(tokens)})
+
+
 def advance(
     state: TrainState, improved: Mapping[str, Improved], memory: PyTree = None
 ) -> TrainState:
@@ -236,7 +284,12 @@ def _updated(
     if average is not None:
         average = moving_average(average, adapter, optimizer.average_decay)
     beta = kl_coefficient_update(
-        state.kl_coefficient, found.drift, found.kept, role.kl_target, role.kl_rate
+        state.kl_coefficient,
+        found.drift,
+        found.kept,
+        role.kl_target,
+        role.kl_rate,
+        role.kl_least,
     )
     return RoleState(adapter, average, memory, beta)
 
@@ -272,6 +325,15 @@ def named(metrics: Metrics, role: str) -> Metrics:
 def moving_average(average: PyTree, new: PyTree, decay: float) -> PyTree:
     """The average of all values up to a new one, which weighs 1 - decay."""
     return jax.tree.map(lambda old, now: decay * old + (1 - decay) * now, average, new)
+
+
+def follow(objective: DrawingObjective, anchor: PyTree, improved: Improved) -> PyTree:
+    """The older policy of an objective after an update: NFT's follows the newer one slowly."""
+    if anchor is None or not isinstance(objective, NFT):
+        return anchor
+    followed = moving_average(anchor, improved.state.adapter, objective.decay)
+    choose = lambda new, old: jnp.where(improved.taken, new, old)
+    return jax.tree.map(choose, followed, anchor)
 
 
 def _finite(tree: PyTree) -> Array:

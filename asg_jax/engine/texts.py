@@ -18,8 +18,9 @@ from PIL.Image import Image as Picture
 
 from asg_jax.backbone import Processor, Prompt, Purpose, Request, host
 from asg_jax.engine.programs import Lengths, Sentence
+from asg_jax.engine.scoring import Poll
 from asg_jax.errors import UserError
-from asg_jax.prompts.language import REASON, Language
+from asg_jax.prompts.language import REASON, SPELLINGS, Contrast, Language
 from asg_jax.rollout.text import Texts
 
 
@@ -29,6 +30,7 @@ class Scribe:
     Attributes:
       framed: most tokens of a framed question.
       decomposed: most tokens of an instruction to write questions on a caption.
+      about: most tokens of any other text that quotes a caption.
       frame: (height, width, count) -> prompts of a picture of that size each, without features.
     """
 
@@ -38,6 +40,10 @@ class Scribe:
         longest = lambda texts: max(len(self._ids(text)) for text in texts)
         self.framed = lengths.question + longest(language.frame(""))
         self.decomposed = lengths.caption + longest([language.check("", r) for r in ("", REASON)])
+        about = (language.match, language.compare, language.rewrite, language.region)
+        farthest = "middle center"
+        about = [text.format(caption="", place=farthest) for text in about]
+        self.about = lengths.caption + longest(about)
         self.frame = lru_cache(4)(self._frame)
 
     def tell(self, rows: Sequence[Sequence[str]], room: int | None = None) -> Texts:
@@ -59,22 +65,6 @@ class Scribe:
     def fits(self, text: str, room: int) -> bool:
         """Whether a text as a turn has at most `room` tokens."""
         return len(self._ids(text)) <= room
-
-    def said(self, texts: Sequence[str]) -> Texts:
-        """Captions as answers of a role, one for each example, in the room of the longest caption.
-
-        Raises:
-          UserError: one does not fit.
-        """
-        room = self.lengths.caption
-        shape = (len(texts), 1, room)
-        ids, mask = np.zeros(shape, np.int32), np.zeros(shape, bool)
-        for n, text in enumerate(texts):
-            own = (*self.processor.ids(text), self.processor.stop_ids[0])
-            if len(own) > room:
-                raise UserError(f"'{text}' has {len(own)} tokens; lengths.caption is {room}.")
-            ids[n, 0, : len(own)], mask[n, 0, : len(own)] = own, True
-        return Texts(host(ids), host(mask))
 
     def hear(self, texts: Texts) -> list[list[str]]:
         """The texts of every example as strings."""
@@ -107,9 +97,45 @@ class Scribe:
             return None
         return caption if self.fits(self.language.check(caption), self.decomposed) else None
 
-    def pictures(self, pictures: Sequence[Picture]) -> Request:
-        """Pictures that texts will follow."""
-        return self.processor.prompt([[picture] for picture in pictures], "ask")
+    def say(self, rows: Sequence[Sequence[str]], room: int) -> Texts:
+        """The same number of texts for every example, as a role would say them.
+
+        Neither markers nor a stop token is among the tokens; what is too long is cut off.
+        """
+        shape = len(rows), len(rows[0]), room
+        ids, mask = np.zeros(shape, np.int32), np.zeros(shape, bool)
+        for place in np.ndindex(*shape[:2]):
+            tokens = self.processor.ids(rows[place[0]][place[1]])[:room]
+            ids[place][: len(tokens)], mask[place][: len(tokens)] = tokens, True
+        return Texts(host(ids), host(mask))
+
+    def poll(self, rows: Sequence[Sequence[Contrast]], room: int) -> Poll:
+        """Questions whose answers are read off their first token.
+
+        Args:
+          rows: as many questions for every example, each with the spellings of the right answer and
+            those of the wrong one; without any of these, whatever is not right is wrong.
+          room: tokens of the longest question; one that does not fit counts as an empty one.
+        """
+        told = self.tell([[question for question, _, _ in row] for row in rows], room)
+        ids = [[self._starts(right, wrong) for _, right, wrong in row] for row in rows]
+        sides = ([[one[n] for one in row] for row in ids] for n in (0, 1))
+        return Poll(told, *map(_padded, sides))
+
+    def _starts(self, *sides: Sequence[str]) -> list[list[int]]:
+        """First tokens of the spellings on two sides, those left out that both have."""
+        first = lambda texts: [ids[0] for text in texts if (ids := self.processor.ids(text))]
+        one, other = (dict.fromkeys(first(texts)) for texts in sides)
+        return [[n for n in one if n not in other], [n for n in other if n not in one]]
+
+    def drawable(self, texts: Sequence[Sequence[str]]) -> list[list[str]]:
+        """The texts as captions to draw; what has too many tokens is an empty one."""
+        fits = lambda text: len(self.processor.ids(text)) <= self.lengths.caption
+        return [[text if fits(text) else "" for text in row] for row in texts]
+
+    def pictures(self, pictures: Sequence[Picture | None]) -> Request:
+        """Pictures that texts will follow, or none."""
+        return self.processor.prompt([[p] if p is not None else [] for p in pictures], "ask")
 
     def order(self, captions: Sequence[str]) -> Request:
         """Captions to be drawn."""
@@ -164,6 +190,15 @@ def fit_rows(prompt: Prompt, rows: int) -> Prompt:
         order=fit(prompt.order, np.iinfo(np.int32).max),  # it sees what is real, so stays finite
         mask=fit(prompt.mask, False),
     )
+
+
+def _padded(rows: Sequence[Sequence[Sequence[int]]]) -> Array:
+    """Ids of every question, -1 where there is none; so many as a yes has spellings at most."""
+    ids = np.full((len(rows), len(rows[0]), SPELLINGS), -1, np.int32)
+    for n, row in enumerate(rows):
+        for m, some in enumerate(row):
+            ids[n, m, : len(some)] = some[:SPELLINGS]
+    return host(ids)
 
 
 def framings(count: int, language: Language, framed: bool, question: str) -> list[str]:

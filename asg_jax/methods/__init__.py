@@ -3,15 +3,40 @@
 A method is a file here (or a folder, if it is long) and one line in `METHODS`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from asg_jax.engine.method import Preset
+from asg_jax.engine.method import Ablation, Preset
 from asg_jax.errors import UserError
+from asg_jax.methods import evolmm, gvu, internal_gap, seer, silmm, srum, suder
 from asg_jax.methods.asg import ABLATIONS, Asg, Settings
 
-METHODS: dict[str, Preset] = {"asg": Preset(Settings, Asg, ABLATIONS)}
+# The control, and who judges, of every method that has these settings.
+CONTROL: Mapping[str, Ablation] = {"shuffled_rewards": {"shuffled": True}}
+JUDGES: Mapping[str, Ablation] = {
+    f"{judge}_judge": {"judge": judge} for judge in ("live", "frozen", "ema")
+}
+
+
+def _related(module: Any, make: Callable[..., Any], fit: Callable[[Any], Any]) -> Preset:
+    known = {field.name for field in fields(module.Settings)}
+    return Preset(module.Settings, make, {**CONTROL, **(JUDGES if "judge" in known else {})}, fit)
+
+
+METHODS: dict[str, Preset] = {
+    "asg": Preset(Settings, Asg, ABLATIONS),
+    "suder_grpo": _related(suder, suder.Suder, suder.fit_grpo),
+    "suder_simpo": _related(suder, suder.Suder, suder.fit_simpo),
+    "gvu": _related(gvu, gvu.GvU, gvu.fit),
+    "internal_gap_sft": _related(internal_gap, internal_gap.InternalGap, internal_gap.fit_sft),
+    "internal_gap_dpo": _related(internal_gap, internal_gap.InternalGap, internal_gap.fit_dpo),
+    "srum": _related(srum, srum.SRUM, srum.fit),
+    "silmm": _related(silmm, silmm.SILMM, silmm.fit),
+    "silmm_kc": _related(silmm, silmm.SILMM, silmm.fit_kc),
+    "seer": _related(seer, seer.Seer, seer.fit),
+    "evolmm": _related(evolmm, evolmm.EvoLMM, evolmm.fit),
+}
 
 
 def preset(name: str) -> Preset:
@@ -28,9 +53,12 @@ def preset(name: str) -> Preset:
 def settings_for(name: str, values: Mapping[str, Any]) -> Any:
     """A method's settings with those of the values that it knows: what fits a model fits them all.
 
+    What makes the method that one it keeps, whatever the values say.
+
     Raises:
       UserError: there is no method of that name.
     """
-    kind = preset(name).settings
-    known = {field.name for field in fields(kind)}
-    return kind(**{key: value for key, value in values.items() if key in known})
+    chosen = preset(name)
+    known = {field.name for field in fields(chosen.settings)}
+    fitted = {key: value for key, value in values.items() if key in known}
+    return chosen.fit(chosen.settings(**fitted))

@@ -148,3 +148,26 @@ def flow_grpo_loss(
     now = last(log_probs)
     stopped = jax.lax.stop_gradient(now)
     return grpo_loss(advantages, now, stopped, last(kl), counts, beta, clip)
+
+
+def regional_loss(
+    prediction: Float[Array, "*batch L C"],
+    goal: Float[Array, "*batch L C"],
+    weights: Float[Array, "*#batch L"],
+    reference_goal: Float[Array, "*batch L C"],
+    regularization: Scalar = 0.5,
+) -> Float[Array, "*batch"]:
+    """Flow matching weighted by how good each place of a picture is, and plain flow matching.
+
+    (SRUM, arXiv 2510.12784. With one picture in both parts, as in self-training, this is
+    distillation of itself with weights w + lambda.)
+
+    Args:
+      prediction: velocity of the policy at a noisy version of the rewarded picture.
+      goal: noise - rewarded picture.
+      weights: of every image token; negative ones repel (`signals.regions.reward_map`).
+      reference_goal: noise - reference picture.
+      regularization: lambda, weight of the plain part.
+    """
+    rewarded = (weights[..., None] * (prediction - goal) ** 2).mean((-2, -1))
+    return rewarded + regularization * mean_square(prediction - reference_goal)

@@ -17,14 +17,25 @@ def kl_coefficient_update(
     kept: Bool[Array, "*#batch"],
     target: Scalar = 0.02,
     rate: Scalar = 0.10,
+    least: float = 1e-3,
+    reach: float = 50.0,
 ) -> Float[Array, ""]:
     """The KL coefficient after a step: larger where the mean KL lies above the target.
 
-    It stays within [0.001, 100], and as it was if the KL is not finite or nothing is kept.
+    It stays within [least, 100], and as it was if the KL is not finite or nothing is kept.
+
+    Args:
+      beta: coefficient before the step.
+      kl: of every sample.
+      kept: samples that count.
+      target: mean KL at which the coefficient stays.
+      rate: beta is multiplied by exp(rate (kl - target) / target).
+      least: lower bound; 1e-8 in EvoLMM (arXiv 2511.16672).
+      reach: of the relative error; EvoLMM has no bound.
     """
     kl = masked_mean(kl, kept, empty=jnp.nan)
-    error = jnp.clip((kl - target) / target, -50, 50)
-    return jnp.where(jnp.isfinite(kl), jnp.clip(beta * jnp.exp(rate * error), 1e-3, 1e2), beta)
+    error = jnp.clip((kl - target) / target, -reach, reach)
+    return jnp.where(jnp.isfinite(kl), jnp.clip(beta * jnp.exp(rate * error), least, 1e2), beta)
 
 
 def k3(

@@ -15,13 +15,17 @@ from asg_jax.ops.bounds import at_least, at_most
 from asg_jax.ops.masked import Scalar, sequence_means
 
 Means = tuple[Float[Array, "*batch"], Bool[Array, "*batch"]]
+Clip = Scalar | tuple[Scalar, Scalar] | None  # on both sides; below and above 1; unbounded
 
 
 def clipped_gain(
-    advantages: Float[Array, "*#batch"], ratio: Float[Array, "*batch"], clip: Scalar
+    advantages: Float[Array, "*#batch"], ratio: Float[Array, "*batch"], clip: Clip
 ) -> Float[Array, "*batch"]:
     """min(A r, A clip(r, 1 - c, 1 + c)): a ratio gains nothing beyond the bound on A's side."""
-    bounded = jnp.where(advantages > 0, at_most(ratio, 1 + clip), at_least(ratio, 1 - clip))
+    if clip is None:
+        return advantages * ratio
+    low, high = clip if isinstance(clip, tuple) else (clip, clip)
+    bounded = jnp.where(advantages > 0, at_most(ratio, 1 + high), at_least(ratio, 1 - low))
     return advantages * bounded
 
 
@@ -32,7 +36,7 @@ def grpo_loss(
     kl: Float[Array, "*batch T"],
     mask: Bool[Array, "*batch T"],
     beta: Scalar,
-    clip: Scalar = 0.2,
+    clip: Clip = 0.2,
     weights: Float[Array, "*batch T"] | None = None,
 ) -> Means:
     """Clipped importance-weighted policy gradient with a KL penalty.
@@ -44,7 +48,8 @@ def grpo_loss(
       kl: nats per token to the frozen model, `k3` or exact.
       mask: tokens that count, the drawn stop token included; none where a sequence is left out.
       beta: KL coefficient.
-      clip: the ratio of the two policies acts within [1 - clip, 1 + clip].
+      clip: the ratio of the two policies acts within [1 - clip, 1 + clip], or between two bounds;
+        None bounds nothing.
       weights: how much the gain of a token counts; all alike if None.
     """
     log_ratio = jnp.where(mask, log_probs - old_log_probs, 0)

@@ -7,12 +7,13 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from asg_jax.backbone import Adapter, Backbone, Params, PyTree, Request, encode
 from asg_jax.objectives.kl import k3
 from asg_jax.objectives.losses import Losses
 from asg_jax.objectives.policy_gradient import Means, grpo_loss, reinforce_loss
+from asg_jax.objectives.preference import dpo_scores, pairwise_losses
 from asg_jax.ops.masked import Scalar, masked_mean, sequence_means
 from asg_jax.ops.vocab import TokenStats, token_stats
 from asg_jax.pytree import pytree
@@ -33,6 +34,14 @@ class Said:
     request: Request
     texts: Texts
     rollout: TextRollout
+
+    def pick(self, places: Int[Array, "B K"]) -> Said:
+        """Some samples of each example, so that no others are computed."""
+        own = lambda x: jnp.take_along_axis(
+            x, places.reshape(*places.shape, *[1] * (x.ndim - 2)), axis=1
+        )
+        texts, rollout = jax.tree.map(own, (self.texts, self.rollout))
+        return Said(self.request, texts, rollout)
 
 
 @pytree
@@ -108,7 +117,57 @@ class Imitation:
         return reinforce_loss(ones, stats.log_prob, _given(stats.kl), mask, beta)
 
 
-TextObjective = GRPO | Reinforce | Imitation
+@dataclass(frozen=True)
+class DPO:
+    """Direct preference optimisation, and cross-entropy of the preferred texts.
+
+    (DPO, arXiv 2305.18290.) The frozen model is the reference; it is in the margin, so that the
+    coefficient of the drift does not act.
+
+    Attributes:
+      beta: of the margin.
+      nll: weight of the preferred texts' cross-entropy per token.
+    """
+
+    name: ClassVar[str] = "dpo"
+    imitates: ClassVar[bool] = False
+    beta: float = bounded(0.1, above=0)
+    nll: float = bounded(0.0, least=0)
+
+    def loss(
+        self, stats: TokenStats, sampled: Array, advantages: Array, mask: Array, beta: Scalar
+    ) -> Means:
+        """Loss of every preferred text; see `GRPO.loss`."""
+        total = lambda x: jnp.where(mask, x, 0).sum(-1)
+        reference = jax.lax.stop_gradient(_given(stats.reference_log_prob))
+        scores = dpo_scores(total(stats.log_prob), total(reference), self.beta)
+        values, kept = pairwise_losses(scores, advantages, mask.any(-1))
+        return values - self.nll * masked_mean(stats.log_prob, mask, axis=-1), kept
+
+
+@dataclass(frozen=True)
+class SimPO:
+    """Preference by log-likelihoods per token, without a reference. (SimPO, arXiv 2405.14734.)
+
+    Attributes:
+      beta: of the difference.
+      gamma: what beta times the difference should be at least.
+    """
+
+    name: ClassVar[str] = "simpo"
+    imitates: ClassVar[bool] = False
+    beta: float = bounded(2.0, above=0)
+    gamma: float = bounded(0.5, least=0)
+
+    def loss(
+        self, stats: TokenStats, sampled: Array, advantages: Array, mask: Array, beta: Scalar
+    ) -> Means:
+        """Loss of every preferred text; see `GRPO.loss`."""
+        means = masked_mean(stats.log_prob, mask, axis=-1)
+        return pairwise_losses(self.beta * means, advantages, mask.any(-1), self.gamma)
+
+
+TextObjective = GRPO | Reinforce | Imitation | DPO | SimPO
 
 
 def text_losses(

@@ -52,4 +52,28 @@ ENGLISH = Language(
     ),
     decompose=_CHECK + _FORM,
     again=_CHECK + "An earlier attempt was rejected, because {reason}. Do better.\n" + _FORM,
+    match=(
+        "Does this image show exactly the following: {caption}\n"
+        "Check every object, its number, its color and its place. Answer with yes or no."
+    ),
+    region=(
+        "Look at nothing but the {place} part of this image. The image should show: {caption}\n"
+        "Is what stands in that part as it should be, and well drawn? Answer with yes or no."
+    ),
+    compare=(
+        "There are two images. Which of them shows this better: {caption}\n"
+        "Answer with the word first or the word second."
+    ),
+    write=(
+        "Write one prompt for an image generator, in one sentence. It names at most three objects "
+        "and says how many there are, their colors, and where they are. Choose objects that you "
+        "would not think of first. Write nothing else."
+    ),
+    rewrite=(
+        "Rewrite this prompt for an image generator, in one sentence that says the same more "
+        "clearly, every object with its number, color and place: {caption}\nWrite nothing else."
+    ),
+    yes=("yes", "Yes", "YES", " yes", " Yes"),
+    no=("no", "No", "NO", " no", " No"),
+    sides=("first", "second"),
 )

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from asg_jax.answers import parse_question
+from asg_jax.answers import normalize_answer, parse_question, yes_or_no
 
 Pair = tuple[str, str]  # question, answer
+# A question, spellings of its right answer, spellings of the wrong one.
+Contrast = tuple[str, tuple[str, ...], tuple[str, ...]]
+SPELLINGS = 8  # of an answer at most
 
 PAIR = re.compile(
     r"^[ \t]*q(?:uestion)?[ \t]*\d*[ \t]*[:.)][ \t]*(\S[^\n]*\?)[ \t]*\n+"
@@ -16,6 +19,9 @@ PAIR = re.compile(
 )
 # Why questions on a caption are rejected: with two that fit, no other fault weighs enough.
 REASON = "it did not hold two different questions with short answers"
+# Words for the parts of a picture that is cut into so many rows and columns.
+ROWS = {1: ("",), 2: ("top", "bottom"), 3: ("top", "middle", "bottom")}
+COLUMNS = {1: ("",), 2: ("left", "right"), 3: ("left", "center", "right")}
 LABEL = re.compile(r"^(?:caption|prompt|description)[ \t]*:[ \t]*", re.IGNORECASE)
 
 
@@ -31,6 +37,15 @@ class Language:
       decompose: what the Proposer is told to write questions that check a `{caption}`, with
         answers, while it sees a picture.
       again: the same after a first try was rejected for a `{reason}`.
+      match: asks whether a picture shows a `{caption}`, for a plain yes or no.
+      region: asks whether the part at some `{place}` of a picture is as a `{caption}` has it, for a
+        plain yes or no.
+      compare: shows two pictures and asks which of them shows a `{caption}`.
+      write: what a model is told to write a prompt out of nothing.
+      rewrite: the same in other words: what it is told to write a better form of a `{caption}`.
+      yes: spellings of yes as an answer's first word, as many as a tokenizer may tell apart.
+      no: of no.
+      sides: answers to `compare`: the first picture, and the second.
     """
 
     framings: tuple[str, ...]
@@ -38,6 +53,14 @@ class Language:
     describe: str
     decompose: str
     again: str
+    match: str
+    region: str
+    compare: str
+    write: str
+    rewrite: str
+    yes: tuple[str, ...]
+    no: tuple[str, ...]
+    sides: tuple[str, str]
 
     def frame(self, question: str) -> list[str]:
         """The question in all framings, its text unchanged; the first is the canonical one."""
@@ -52,6 +75,13 @@ class Language:
         """
         template = self.again if reason else self.decompose
         return template.format(caption=caption, reason=reason)
+
+    def contrast(self, question: str, answer: str) -> Contrast:
+        """A question with its right answer and, if that is a yes or a no, the contrary."""
+        kind = yes_or_no(normalize_answer(answer))
+        if kind is None:
+            return question, (answer,), ()
+        return (question, self.yes, self.no) if kind == "yes" else (question, self.no, self.yes)
 
     def question(self, text: str) -> str | None:
         """The question that the Proposer wrote; None if there is none."""
@@ -68,6 +98,11 @@ class Language:
         return [
             (_tidy(q).removesuffix("?").rstrip() + "?", _tidy(a)) for q, a in PAIR.findall(text)
         ]
+
+
+def places(rows: int, columns: int) -> list[str]:
+    """Words for the parts of a picture, row by row: "top left" and so on."""
+    return [f"{row} {column}".strip() for row in ROWS[rows] for column in COLUMNS[columns]]
 
 
 def _tidy(text: str) -> str:

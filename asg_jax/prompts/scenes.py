@@ -31,4 +31,12 @@ SCENES = Language(
     describe=INSTRUCTIONS["caption"],
     decompose=INSTRUCTIONS["decompose"],
     again=INSTRUCTIONS["decompose"],  # the language has no words for reasons: just try again
+    match=INSTRUCTIONS["match"],
+    region="{place}: " + INSTRUCTIONS["match"],
+    compare=INSTRUCTIONS["compare"],
+    write=INSTRUCTIONS["write"],
+    rewrite=INSTRUCTIONS["rewrite"],
+    yes=("yes",),
+    no=("no",),
+    sides=("first", "second"),
 )

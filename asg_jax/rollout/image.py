@@ -47,6 +47,26 @@ class Drawings:
     latents: Array | None = None  # (B, steps and end, L, image tokens, C)
     log_probs: Array | None = None
 
+    def pick(self, places: Int[Array, "B K"]) -> Drawings:
+        """Some drawings of each prompt."""
+        own = lambda axis: (
+            lambda x: jnp.take_along_axis(
+                x,
+                places.reshape(len(places), *[1] * (axis - 1), -1, *[1] * (x.ndim - axis - 1)),
+                axis,
+            )
+        )
+        steps = self.latents is not None  # then log-probs are those of steps
+        none = lambda pick, x: None if x is None else pick(x)
+        return Drawings(
+            values=own(1)(self.values),
+            pixels=own(1)(self.pixels),
+            pictures=own(1)(self.pictures),
+            keys=self.keys,
+            latents=none(own(2), self.latents),
+            log_probs=none(own(2 if steps else 1), self.log_probs),
+        )
+
 
 def sample_images(
     backbone: Backbone,

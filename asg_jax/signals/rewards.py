@@ -114,6 +114,27 @@ def solver_rewards(
     return vote.shares**numbers.power * (raw - numbers.verbosity * wordy * jnp.abs(raw))
 
 
+def agreement_rewards(
+    shares: Float[Array, "*batch N"],
+    words: Int[Array, "*batch N"],
+    power: float = 0.7,
+    verbosity: float = 0.1,
+    terse: int = 6,
+) -> Float[Array, "*batch N"]:
+    """What answers earn for agreeing with others, less a part for many words before the answer.
+
+    (EvoLMM, arXiv 2511.16672, reward of the Solver.)
+
+    Args:
+      shares: of the votes that an answer's own class has.
+      words: before the answer span.
+      power: of the share.
+      verbosity: largest cost of words, as a share of the reward; it is reached at twice `terse`.
+      terse: words that cost nothing.
+    """
+    return shares**power * (1 - verbosity * jnp.clip((words - terse) / terse, 0, 1))
+
+
 def best(rewards: Float[Array, "*batch K"], allowed: Bool[Array, "*batch K"]) -> Best:
     """The highest reward of each group among the allowed candidates."""
     return Best(jnp.where(allowed, rewards, -jnp.inf).argmax(-1), allowed.any(-1))

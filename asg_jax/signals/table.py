@@ -6,7 +6,7 @@ others, and one line in its table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +16,9 @@ from jaxtyping import Array, Bool, Float
 from asg_jax.errors import UserError
 from asg_jax.ops.masked import masked_mean
 from asg_jax.pytree import pytree
-from asg_jax.signals import cycle, diversity, fidelity, vote
+from asg_jax.signals import cycle, diversity, fidelity, verdicts, vote
 from asg_jax.signals.fidelity import Fidelity
+from asg_jax.signals.verdicts import YesNo
 from asg_jax.signals.vote import Consistency, Vote
 
 
@@ -26,7 +27,7 @@ class Asked:
     """K questions on each of B pictures, and what the answers to them say.
 
     Attributes:
-      vote: what the answers to each question agree on.
+      vote: over the answers to each question.
       difficulty: percentile of the greedy answer's token entropy among recent ones.
       target: running entropy target of the votes, in nats.
       answered: questions that were answered.
@@ -42,7 +43,7 @@ class Asked:
 class Drawn:
     """L drawings of each of B prompts, and what M questions on each found.
 
-    What no signal of a reward needs (`Signal.needs`) is None; what the answers say is then 0.
+    What no signal of a reward needs is None.
 
     Attributes:
       asked: questions that exist.
@@ -50,25 +51,29 @@ class Drawn:
       match: agreement of the majority's answer with the reference, in [0, 1].
       fraction: share of the majority.
       contradiction: 1 where one says yes and the other no.
-      probability: what the judge gives the reference answer.
+      probability: of the reference answer; None if no signal needs it.
       prompts: embeddings of the prompts.
       captions: embeddings of the drawings' captions.
-      pictures: embeddings of the drawings in the space of the texts.
-      likelihood: nats per token of the prompt given the drawing.
-      features: what the vision tower gives for the drawings.
+      pictures: embeddings of the drawings in the space of the texts; None if no signal needs them.
+      likelihood: of the prompt given the drawing, in nats per token; None if no signal needs it.
+      features: of the drawings, from the vision tower.
+      verdict: probabilities that a drawing is told to show its prompt, or not to.
+      answers: probabilities of what is right, and of its contrary, as the answer to each question.
     """
 
     asked: Bool[Array, "B M"]
     exists: Bool[Array, "B L"]
-    match: Float[Array, "B L M"]
-    fraction: Float[Array, "B L M"]
-    contradiction: Float[Array, "B L M"]
-    probability: Float[Array, "B L M"] | None
-    prompts: Float[Array, "B D"] | None
-    captions: Float[Array, "B L D"] | None
-    pictures: Float[Array, "B L D"] | None
-    likelihood: Float[Array, "B L"] | None
-    features: Float[Array, "B L F"] | None
+    match: Float[Array, "B L M"] | None = None
+    fraction: Float[Array, "B L M"] | None = None
+    contradiction: Float[Array, "B L M"] | None = None
+    probability: Float[Array, "B L M"] | None = None
+    prompts: Float[Array, "B D"] | None = None
+    captions: Float[Array, "B L D"] | None = None
+    pictures: Float[Array, "B L D"] | None = None
+    likelihood: Float[Array, "B L"] | None = None
+    features: Float[Array, "B L F"] | None = None
+    verdict: YesNo | None = None
+    answers: YesNo | None = None
 
 
 @dataclass(frozen=True)
@@ -90,8 +95,7 @@ class Signal:
 
     Attributes:
       read: (what was said and drawn, thresholds) -> a number for every sample.
-      needs: facts without which it cannot be read, by their names in `engine.programs.Replies`
-        and `engine.programs.Likeness`.
+      needs: optional facts without which it cannot be read, by their names in the record.
     """
 
     read: Callable[[Any, Numbers], Float[Array, "B G"]]
@@ -114,6 +118,7 @@ def difficulty(asked: Asked, numbers: Numbers) -> Float[Array, "B K"]:
 
 def vote_fidelity(drawn: Drawn, numbers: Numbers) -> Float[Array, "B L"]:
     """S_fid in [0, 1] by the texts of the answers."""
+    assert drawn.match is not None and drawn.fraction is not None  # needs of the signal
     scores = fidelity.pair_score(drawn.match, drawn.fraction, numbers.fidelity)
     return fidelity.qa_fidelity(scores, drawn.asked[:, None])
 
@@ -126,13 +131,13 @@ def probability_fidelity(drawn: Drawn, numbers: Numbers) -> Float[Array, "B L"]:
 
 def caption_cosine(drawn: Drawn, numbers: Numbers) -> Float[Array, "B L"]:
     """Similarity of prompt and the drawing's caption, in [0, 1]."""
-    assert drawn.captions is not None and drawn.prompts is not None  # a need of the signal
+    assert drawn.captions is not None and drawn.prompts is not None  # needs of the signal
     return cycle.similarity(drawn.captions, drawn.prompts[:, None])
 
 
 def cosine_cycle(drawn: Drawn, numbers: Numbers) -> Float[Array, "B L"]:
     """S_cyc in [0, 1] with the embeddings of prompt and drawing."""
-    assert drawn.pictures is not None and drawn.prompts is not None  # a need of the signal
+    assert drawn.pictures is not None and drawn.prompts is not None  # needs of the signal
     related = cycle.similarity(drawn.pictures, drawn.prompts[:, None])
     return cycle.cycle_score(caption_cosine(drawn, numbers), related)
 
@@ -155,7 +160,49 @@ def leave_one_out(drawn: Drawn, numbers: Numbers) -> Float[Array, "B L"]:
 
 def contradiction(drawn: Drawn, numbers: Numbers) -> Float[Array, "B L"]:
     """S_ctr in [0, 1]: share of the questions that are contradicted."""
+    assert drawn.contradiction is not None  # a need of the signal
     return masked_mean(drawn.contradiction, drawn.asked[:, None], axis=-1)
+
+
+def prompt_likelihood(drawn: Drawn, numbers: Numbers) -> Float[Array, "B L"]:
+    """Log-likelihood of the prompt as the drawing's caption, in nats per token. (SUDER.)"""
+    assert drawn.likelihood is not None  # a need of the signal
+    return drawn.likelihood
+
+
+def gvu(drawn: Drawn, numbers: Numbers) -> Float[Array, "B L"]:
+    """Geometric mean of the probabilities of the prompt's tokens, in (0, 1]. (GvU.)"""
+    return jnp.exp(prompt_likelihood(drawn, numbers))
+
+
+def p_yes(drawn: Drawn, numbers: Numbers) -> Float[Array, "B L"]:
+    """Probability of yes to "does it show the prompt", among yes and no, in [0, 1]."""
+    assert drawn.verdict is not None  # a need of the signal
+    return drawn.verdict.preference
+
+
+def accepted(drawn: Drawn, numbers: Numbers) -> Float[Array, "B L"]:
+    """1 where yes is at least as likely as no, else 0. (Internal Gap.)"""
+    return (p_yes(drawn, numbers) >= 0.5).astype(jnp.float32)
+
+
+def yes_margin(drawn: Drawn, numbers: Numbers) -> Float[Array, "B L"]:
+    """p(yes) - p(no) to "does it show the prompt", in [-1, 1]."""
+    assert drawn.verdict is not None  # a need of the signal
+    return drawn.verdict.yes - drawn.verdict.no
+
+
+def question_margin(drawn: Drawn, numbers: Numbers) -> Float[Array, "B L"]:
+    """Mean of p(right) - p(wrong) over the questions on the prompt, in [-1, 1]. (SILMM.)"""
+    assert drawn.answers is not None  # a need of the signal
+    return verdicts.question_margin(drawn.answers.yes, drawn.answers.no, drawn.asked[:, None])
+
+
+def share_of_yes(drawn: Drawn, numbers: Numbers) -> Float[Array, "B L"]:
+    """Share of the questions on the prompt whose right answer is the likelier one. (CoT-V.)"""
+    assert drawn.answers is not None  # a need of the signal
+    right = drawn.answers.yes > drawn.answers.no
+    return verdicts.share_of_yes(right, drawn.asked[:, None])
 
 
 QUESTIONS: dict[str, Signal] = {
@@ -163,12 +210,19 @@ QUESTIONS: dict[str, Signal] = {
     "consistency": Signal(consistency),
 }
 DRAWINGS: dict[str, Signal] = {
-    "vote_fidelity": Signal(vote_fidelity, ("answers",)),
+    "vote_fidelity": Signal(vote_fidelity, ("match", "fraction")),
     "probability_fidelity": Signal(probability_fidelity, ("probability",)),
-    "cosine_cycle": Signal(cosine_cycle, ("captions", "pictures")),
-    "likelihood_cycle": Signal(likelihood_cycle, ("captions", "likelihood")),
+    "cosine_cycle": Signal(cosine_cycle, ("captions", "prompts", "pictures")),
+    "likelihood_cycle": Signal(likelihood_cycle, ("captions", "prompts", "likelihood")),
     "diversity": Signal(leave_one_out, ("features",)),
-    "contradiction": Signal(contradiction, ("answers",)),
+    "contradiction": Signal(contradiction, ("contradiction",)),
+    "likelihood": Signal(prompt_likelihood, ("likelihood",)),
+    "gvu": Signal(gvu, ("likelihood",)),
+    "p_yes": Signal(p_yes, ("verdict",)),
+    "accepted": Signal(accepted, ("verdict",)),
+    "yes_margin": Signal(yes_margin, ("verdict",)),
+    "question_margin": Signal(question_margin, ("answers",)),
+    "share_of_yes": Signal(share_of_yes, ("answers",)),
 }
 
 
@@ -177,21 +231,41 @@ def weights_of(table: Mapping[str, Signal], **weights: float) -> dict[str, float
     return dict.fromkeys(table, 0.0) | weights
 
 
-def check_weights(name: str, table: Mapping[str, Signal], weights: Mapping[str, float]) -> None:
-    """Makes sure that a reward names signals of its table.
+def check_weights(
+    name: str,
+    table: Mapping[str, Signal],
+    weights: Mapping[str, float],
+    known: Container[str] | None = None,
+) -> None:
+    """Makes sure that a reward names signals of its table, and that they can be read.
+
+    Args:
+      name: of the setting.
+      table: of the signals.
+      weights: of the reward.
+      known: optional facts that the method finds out; None is all.
 
     Raises:
-      UserError: a name is unknown, or no signal has a weight.
+      UserError: a name is unknown, no signal has a weight, or one cannot be read.
     """
     for signal in weights:
         if signal not in table:
             raise UserError(f"{name}.{signal} is no signal; known are {', '.join(table)}.")
     if not any(weights.values()):
         raise UserError(f"{name} gives no signal a weight; choose from {', '.join(table)}.")
+    readable = {
+        n for n, one in table.items() if known is None or all(f in known for f in one.needs)
+    }
+    for signal, weight in weights.items():
+        if weight and signal not in readable:
+            raise UserError(
+                f"{name}.{signal} needs what this method does not find out; choose from"
+                f" {', '.join(sorted(readable))}."
+            )
 
 
 def needed(table: Mapping[str, Signal], weights: Mapping[str, float]) -> frozenset[str]:
-    """The facts that a reward needs."""
+    """The optional facts that a reward needs."""
     return frozenset(need for name, w in weights.items() if w for need in table[name].needs)
 
 

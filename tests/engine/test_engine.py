@@ -34,9 +34,9 @@ def batches(asg: Asg) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     engine, run = asg.engine, type(asg.engine)._run
 
-    def spy(engine, function, *static, rows=None):
-        seen[function.__name__] = rows
-        return run(engine, function, *static, rows=rows)
+    def spy(engine, function, *static, batch=None):
+        seen[function.__name__] = batch
+        return run(engine, function, *static, batch=batch)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(engine), "_run", spy)

@@ -15,13 +15,12 @@ from asg_jax.objectives.drawings import (
     NFT,
     RWR,
     BitsGRPO,
+    DrawingDPO,
     DrawingImitation,
-    DrawingLesson,
     FlowGRPO,
-    Painter,
     fault,
-    times_and_noise,
 )
+from asg_jax.objectives.painter import DrawingLesson, Painter, times_and_noise
 from asg_jax.ops.bits import bit_entropy, bit_kl, bit_log_probs
 from asg_jax.ops.flow import gaussian_log_prob
 from asg_jax.rollout.image import draw, trace_moments
@@ -291,8 +290,10 @@ def test_what_an_objective_does_not_train_is_said():
     said = fault(RWR(), "bits", PLAIN)
     assert said == (
         "objective 'rwr' does not train a backbone of kind 'bits'; "
-        "choose one of: bits_grpo, drawing_imitation"
+        "choose one of: bits_grpo, drawing_imitation, drawing_dpo, drawing_simpo, feature_dpo"
     )
-    known = "choose one of: rwr, nft, flow_grpo, drawing_imitation"
-    assert fault(BitsGRPO(), "flow", PLAIN).endswith(known)
+    known = "choose one of: rwr, nft, flow_grpo, drawing_imitation, drawing_dpo, drawing_simpo"
+    assert fault(BitsGRPO(), "flow", PLAIN).endswith(f"{known}, feature_dpo, regional")
+    by_steps = DrawingDPO(likelihood="steps")
+    assert fault(by_steps, "flow", NOISY) == "" and "noise_level" in fault(by_steps, "flow", PLAIN)
     assert [one.imitates for _, one in OBJECTIVES.values()] == [0, 0, 1, 0, 0, 1]

@@ -12,10 +12,12 @@ import pytest
 from asg_jax.backbone import Params
 from asg_jax.objectives.kl import k3
 from asg_jax.objectives.texts import (
+    DPO,
     GRPO,
     Imitation,
     Reinforce,
     Said,
+    SimPO,
     TextLesson,
     corrected,
     text_losses,
@@ -112,6 +114,31 @@ def test_the_others_are_the_log_prob_and_the_exact_penalty():
     gain = LESSON.advantages[..., None] * LOG_PROBS
     close(losses(Reinforce()).values, of_texts(BETA * KL - gain))
     close(losses(Imitation()).values, of_texts(BETA * KL - LOG_PROBS))
+
+
+def preferred(scores, gamma=0.0):
+    """Of the first two examples' texts, those with a positive advantage against the others."""
+    loss = lambda b, good, bad: np.log1p(np.exp(gamma - scores[b, good] + scores[b, bad]))
+    return [loss(0, 0, 1), loss(0, 2, 1), loss(1, 0, 2)]
+
+
+PREFERRED = np.array([[1, 0, 1], [1, 0, 0]], bool)
+
+
+def test_dpo_compares_sums_with_those_of_the_frozen_model():
+    total = lambda x: np.where(MASK, x, 0).sum(-1)
+    found = losses(DPO(beta=0.3, nll=0.5))
+    want = preferred(0.3 * (total(LOG_PROBS) - total(REFERENCE)))
+    np.testing.assert_array_equal(found.kept, PREFERRED)
+    close(found.values[PREFERRED], want - 0.5 * of_texts(LOG_PROBS)[PREFERRED])
+
+
+def test_simpo_compares_log_probs_per_token():
+    found = losses(SimPO(beta=2.5, gamma=0.4))
+    np.testing.assert_array_equal(found.kept, PREFERRED)
+    close(found.values[PREFERRED], preferred(2.5 * of_texts(LOG_PROBS), 0.4))
+    texts = jax.tree.leaves(gradient(SimPO())["text"])
+    assert all(np.abs(x).max() > 1e-3 for x in texts)
 
 
 def test_the_gradient_of_grpo_is_the_policy_gradient():

@@ -23,6 +23,7 @@ from asg_jax.signals.table import (
     read,
     weights_of,
 )
+from asg_jax.signals.verdicts import YesNo
 from asg_jax.signals.vote import Consistency, vote
 
 NUMBERS = Numbers()
@@ -59,6 +60,8 @@ DRAWN: Any = Drawn(
     pictures=unit(B, L),
     likelihood=jnp.array([[-1.0, -1.1, -0.9], [-2.0, -2.0, -2.3]]),
     features=unit(B, L),
+    verdict=YesNo(0.6 * share(B, L), 0.4 * share(B, L)),
+    answers=YesNo(0.6 * share(B, L, M), 0.4 * share(B, L, M)),
 )
 
 
@@ -132,11 +135,27 @@ def test_contradiction_is_a_share_of_the_questions_that_exist():
     close(one("contradiction", DRAWN), [[0.5, 0, 1], [1, 0, 0]])
 
 
+def test_likelihoods_of_prompts_in_either_scale():
+    close(one("likelihood", DRAWN), DRAWN.likelihood)
+    close(one("gvu", DRAWN), np.exp(DRAWN.likelihood))
+
+
+def test_verdicts_on_drawings():
+    yes, no = (np.asarray(x) for x in DRAWN.verdict)
+    close(one("p_yes", DRAWN), yes / (yes + no))
+    close(one("accepted", DRAWN), yes >= no)
+    close(one("yes_margin", DRAWN), yes - no)
+    right, wrong = (np.asarray(x) for x in DRAWN.answers)
+    close(one("question_margin", DRAWN), of_asked(right - wrong))
+    close(one("share_of_yes", DRAWN), of_asked(right > wrong))
+
+
 def test_every_signal_is_tested_here():
     assert set(QUESTIONS) == {"difficulty", "consistency"}
-    cycles = {"cosine_cycle", "likelihood_cycle"}
-    fidelities = {"vote_fidelity", "probability_fidelity"}
-    assert set(DRAWINGS) == cycles | fidelities | {"diversity", "contradiction"}
+    cycles = {"cosine_cycle", "likelihood_cycle", "likelihood", "gvu"}
+    fidelities = {"vote_fidelity", "probability_fidelity", "question_margin", "share_of_yes"}
+    verdicts = {"p_yes", "accepted", "yes_margin"}
+    assert set(DRAWINGS) == cycles | fidelities | verdicts | {"diversity", "contradiction"}
 
 
 def test_weights_name_every_signal():
@@ -146,11 +165,11 @@ def test_weights_name_every_signal():
 
 def test_what_a_reward_needs_is_what_its_weights_need():
     weights = weights_of(DRAWINGS, vote_fidelity=1.0, diversity=0.1)
-    assert needed(DRAWINGS, weights) == {"answers", "features"}
-    assert needed(DRAWINGS, weights_of(DRAWINGS, cosine_cycle=0.1)) == {"captions", "pictures"}
-    weights = weights_of(DRAWINGS, probability_fidelity=-1.0, likelihood_cycle=1.0)
-    assert needed(DRAWINGS, weights) == {"probability", "captions", "likelihood"}
-    assert needed(DRAWINGS, weights_of(DRAWINGS)) == frozenset()
+    assert needed(DRAWINGS, weights) == {"match", "fraction", "features"}
+    weights = weights_of(DRAWINGS, cosine_cycle=0.1)
+    assert needed(DRAWINGS, weights) == {"captions", "prompts", "pictures"}
+    weights = weights_of(DRAWINGS, probability_fidelity=-1.0, gvu=1.0)
+    assert needed(DRAWINGS, weights) == {"probability", "likelihood"}
 
 
 def test_signals_without_a_weight_are_not_read():
@@ -164,12 +183,8 @@ def test_signals_without_a_weight_are_not_read():
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
-def test_a_signal_cannot_be_read_without_what_it_needs_and_needs_no_more(name):
-    optional = {"probability", "captions", "pictures", "likelihood", "features"}
-    needs = optional & set(DRAWINGS[name].needs)
-    others = dict.fromkeys(optional - needs)
-    close(one(name, Drawn(**{**vars(DRAWN), **others})), one(name, DRAWN))
-    for need in needs:
+def test_a_signal_cannot_be_read_without_what_it_needs(name):
+    for need in DRAWINGS[name].needs:
         with pytest.raises(AssertionError):
             one(name, Drawn(**{**vars(DRAWN), need: None}))
 
@@ -183,6 +198,15 @@ def test_weights_are_checked():
     for nothing in ({}, weights_of(QUESTIONS)):
         with pytest.raises(UserError, match="question_weights gives no signal a weight; choose fr"):
             check_weights("question_weights", QUESTIONS, nothing)
+
+
+def test_a_reward_that_a_method_cannot_read_is_refused():
+    check_weights("weights", DRAWINGS, weights_of(DRAWINGS, gvu=1.0), {"likelihood"})
+    with pytest.raises(UserError) as error:
+        check_weights("weights", DRAWINGS, weights_of(DRAWINGS, p_yes=1.0), {"likelihood"})
+    assert str(error.value) == (
+        "weights.p_yes needs what this method does not find out; choose from gvu, likelihood."
+    )
 
 
 def test_a_new_signal_is_one_line():

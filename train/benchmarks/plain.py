@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from asg_jax.backbone import Backbone, Params, Processor, PyTree, Request, encode
-from asg_jax.engine import programs
+from asg_jax.engine import programs, scoring
 from asg_jax.engine.programs import (
     Comparison,
+    Explanation,
     Inquiry,
     Lengths,
     Likeness,
@@ -28,7 +29,9 @@ from asg_jax.engine.programs import (
     Viewing,
     keys,
 )
+from asg_jax.engine.scoring import DrawnPoll, Poll
 from asg_jax.rollout.text import TextRollout, Texts, TextSampler, join, sample_text
+from asg_jax.signals.verdicts import YesNo
 
 Looked = Any  # a program's only picture as a prompt
 
@@ -92,10 +95,8 @@ _states = jax.jit(
 )
 
 
-@jax.jit
-def _features(prompt: Looked) -> jax.Array:
-    shown = (prompt.slot[..., None] == jnp.arange(prompt.features.shape[1])).any(-2)
-    return programs.embedding(prompt.features, shown)
+_poll = jax.jit(scoring.answer, static_argnums=0)
+_features = jax.jit(programs.shown_features)
 
 
 def continue_texts(
@@ -213,6 +214,48 @@ def _drawing(
     return _look(backbone, processor, params, one)
 
 
+def explain(
+    backbone: Backbone, processor: Processor, params: Params, batch: Explanation
+) -> jax.Array:
+    """See `asg_jax.engine.programs.explain`."""
+    count, images = batch.viewing.pixels.shape[:2]
+    look = partial(_drawing, backbone, processor, params, batch.viewing)
+
+    def one(b: int, n: int) -> jax.Array:
+        before, after = at((batch.describe, batch.drawn), b)
+        known = _log_probs(backbone, params, look(b, n), before, after)
+        return known.sum() / jnp.maximum(after.mask.sum(), 1)
+
+    return stack([one(*place) for place in np.ndindex(count, images)], count, images)
+
+
+def ask_drawings(
+    backbone: Backbone, processor: Processor, params: Params, batch: DrawnPoll
+) -> YesNo:
+    """See `asg_jax.engine.scoring.ask_drawings`."""
+    count, images = batch.viewing.pixels.shape[:2]
+    questions = batch.poll.right.shape[1]
+    look = partial(_drawing, backbone, processor, params, batch.viewing)
+
+    def one(b: int, n: int, q: int) -> YesNo:
+        poll: Poll = at(batch.poll, b, q)
+        found = _poll(backbone, params, look(b, n), poll)
+        return jax.tree.map(lambda x: x[0, 0], found)
+
+    shape = count, images, questions
+    return stack([one(*place) for place in np.ndindex(*shape)], *shape)
+
+
+def features(
+    backbone: Backbone, processor: Processor, params: Params, viewing: Viewing
+) -> jax.Array:
+    """See `asg_jax.engine.scoring.features`."""
+    count, images = viewing.pixels.shape[:2]
+    look = partial(_drawing, backbone, processor, params, viewing)
+    rows = [_features(look(*place))[0] for place in np.ndindex(count, images)]
+    return stack(rows, count, images)
+
+
 def unseen(backbone: Backbone, params: Params, request: Request) -> Request:
     """The request as it is: whoever needs its pictures encodes them."""
     return request
@@ -223,4 +266,7 @@ PLAIN: dict[Callable[..., Any], Callable[..., Any]] = {
     programs.continue_texts: continue_texts,
     programs.ask_about: ask_about,
     programs.compare: compare,
+    programs.explain: explain,
+    scoring.ask_drawings: ask_drawings,
+    scoring.features: features,
 }

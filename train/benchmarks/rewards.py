@@ -274,7 +274,8 @@ def hacks(
 
 def asks(signal: object) -> bool:
     """Whether a signal compares answers about a picture with those about another."""
-    return isinstance(signal, Signal) and bool({"answers", "probability"} & set(signal.needs))
+    facts = {"match", "fraction", "contradiction", "probability"}
+    return isinstance(signal, Signal) and bool(facts & set(signal.needs))
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float | None:

@@ -1,27 +1,38 @@
-"""Draw pictures of a prompt, or edit a picture by it."""
+"""Draw pictures of a prompt, the best of several if wished, or edit a picture by it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from jaxtyping import UInt8
 
-from asg_jax.backbone import Request, Sampler, Spec, to_uint8
+from asg_jax.backbone import Params, Request, Sampler, Spec, to_uint8
 from asg_jax.errors import UserError
 from asg_jax.models.pictures import open_picture, to_picture
 from asg_jax.models.places import check_writable, place, write_file
 from asg_jax.models.registry import Model
+from asg_jax.prompts import LANGUAGES
 from asg_jax.ranges import SEED
 from asg_jax.rollout.image import draw_pictures
+from asg_jax.rollout.search import Plan, search
+from asg_jax.signals.selection import best_of
 from asg_jax.train.evolve.learned import open_roles
 from asg_jax.train.flags import number, parse
+from asg_jax.train.verifying import VERIFIERS, Verifier
 
-USAGE = 'usage: asg-jax generate --model=MODEL "prompt" --out=FOLDER [--image=FILE to edit]'
+USAGE = (
+    'usage: asg-jax generate --model=MODEL "prompt" --out=FOLDER [--image=FILE to edit]'
+    " [--best-of=N | --search=hierarchical] [--verifier=NAME]"
+)
+NOISE = 0.7  # of the stochastic sampler by which branches of a search differ
 
 # Options of sampling by kind of model (`Spec.kind`), with the official defaults; None is the
 # model's own number. (Two values leave a top-k nothing to choose.)
@@ -49,6 +60,12 @@ def define() -> flags.FlagValues:
     real("temperature", "Of the distributions of bits; 0.5 by default.", above=0)
     real("top_p", "A bit's value no likelier than 1 - top_p is left out; .97.", above=0, most=1)
     number(f, "seed", 0, "Random seed.", within=SEED)
+    number(f, "best-of", 1, "Draw N times as many and keep the best.", least=1)
+    flags.DEFINE_enum(
+        "search", None, ["hierarchical"], "Prune drawings while they are made; see --best-of.", f
+    )
+    flags.DEFINE_enum("verifier", "p_yes", list(VERIFIERS), "How the model judges drawings.", f)
+    flags.DEFINE_enum("language", "english", list(LANGUAGES), "That the verifier speaks.", f)
     return f
 
 
@@ -64,10 +81,12 @@ def main(argv: Sequence[str]) -> None:
     model, roles = open_roles(f.model)
     request = model.processor.prompt([[*picture, words[0]]], "draw")
     sampler = make_sampler(f, model, request)
-    keys = jax.random.split(jax.random.key(f.seed), (1, f.count))
-    draw = jax.jit(draw_pictures, static_argnums=(0, 4))
-    pictures = to_uint8(draw(model.backbone, roles["generator"], request, keys, sampler))
-    drawn = np.asarray(pictures)[0]
+    if picture and (f["best-of"].value > 1 or f.search):
+        raise UserError("an edit is not verified; leave out --best-of and --search.")
+    if f.search:
+        drawn = search_pictures(f, model, roles, request, sampler, words[0])
+    else:
+        drawn = best_pictures(f, model, roles, request, sampler, words[0])
     folder.mkdir(parents=True, exist_ok=True)
     first = _first_free(folder)
     for n, pixels in enumerate(drawn, first):
@@ -76,6 +95,66 @@ def main(argv: Sequence[str]) -> None:
         write_file(folder / f"{n:04d}.png", data.getvalue())
     last = first + len(drawn) - 1
     print(f"wrote {len(drawn)} pictures to {folder}: {first:04d}.png to {last:04d}.png")
+
+
+def best_pictures(
+    f: flags.FlagValues,
+    model: Model,
+    roles: Mapping[str, Params],
+    request: Request,
+    sampler: Sampler,
+    prompt: str,
+) -> UInt8[np.ndarray, "N H W 3"]:
+    """As many pictures as asked for, the best of N times as many by the model's own verdict."""
+    several, steps = f["best-of"].value, evaluations(model.backbone.spec, sampler)
+    draw = jax.jit(draw_pictures, static_argnums=(0, 4))
+    keys = jax.random.split(jax.random.key(f.seed), (1, f.count * several))
+    pixels = draw(model.backbone, roles["generator"], request, keys, sampler)
+    if several > 1:
+        language = LANGUAGES[f.language]
+        verifier = Verifier(model, roles["solver"], language, prompt, f.verifier, sampler.grid)
+        scores = verifier(pixels)[0]
+        best = np.asarray(best_of(jnp.asarray(scores), f.count))
+        pixels = pixels[:, best]
+        report(steps * len(scores), steps * len(scores), verifier, scores[best])
+    return np.asarray(to_uint8(pixels))[0]
+
+
+def search_pictures(
+    f: flags.FlagValues,
+    model: Model,
+    roles: Mapping[str, Params],
+    request: Request,
+    sampler: Sampler,
+    prompt: str,
+) -> UInt8[np.ndarray, "N H W 3"]:
+    """As many pictures as asked for, from a search among `--best-of` times as many."""
+    if f["best-of"].value < 2:
+        raise UserError("a search prunes; set --best-of to 2 or more, such as 4.")
+    backbone = model.backbone
+    if backbone.spec.kind == "flow":
+        sampler = replace(sampler, noise_level=NOISE)
+    plan = Plan(trajectories=f.count * f["best-of"].value, survivors=f.count)
+    language, key = LANGUAGES[f.language], jax.random.key(f.seed)
+    verifier = Verifier(model, roles["solver"], language, prompt, f.verifier, sampler.grid)
+    judge = lambda pixels: jnp.asarray(verifier(pixels))
+    found = search(backbone, roles["generator"], request, key, sampler, plan, judge)
+    whole = plan.trajectories * evaluations(backbone.spec, sampler)
+    report(found.evaluations, whole, verifier, found.scores)
+    return np.asarray(to_uint8(found.pixels))
+
+
+def evaluations(spec: Spec, sampler: Sampler) -> int:
+    """Network evaluations of one picture."""
+    return sampler.steps if spec.kind == "flow" else spec.steps
+
+
+def report(spent: int, whole: int, verifier: Verifier, scores: Sequence[float]) -> None:
+    """Prints what choosing took, and how good the chosen pictures are told to be."""
+    print(
+        f"{spent} network evaluations of {whole} without pruning, {verifier.looked} verdicts;"
+        f" scores {', '.join(f'{score:.3f}' for score in scores)}"
+    )
 
 
 def _first_free(folder: Path) -> int:

@@ -6,7 +6,7 @@ Where the paper gives no number, the default is the official release's or a plai
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from asg_jax import ranges
@@ -23,7 +23,14 @@ from asg_jax.ranges import bounded
 from asg_jax.signals.difficulty import Difficulty
 from asg_jax.signals.fidelity import SpecGate
 from asg_jax.signals.rewards import AnswerReward, Penalties
-from asg_jax.signals.table import DRAWINGS, QUESTIONS, Numbers, check_weights, weights_of
+from asg_jax.signals.table import (
+    DRAWINGS,
+    QUESTIONS,
+    Drawn,
+    Numbers,
+    check_weights,
+    weights_of,
+)
 
 
 @dataclass(frozen=True)
@@ -161,6 +168,9 @@ def two_stage(settings: Settings, steps: int) -> Settings:
     return replace(settings, understanding_steps=first, generation_steps=steps - first)
 
 
+# Its questions have answers of their own, so that it takes no prompt apart into others.
+FOUND = {field.name for field in fields(Drawn)} - {"answers"}
+
 # The paper's ablations and our control: the settings that each of them changes.
 ABLATIONS: Mapping[str, Ablation] = {
     "understanding_only": {"generation_steps": 0},
@@ -193,7 +203,7 @@ def check(settings: Settings, kind: str) -> None:
     if wrong := fault(settings.generator.objective, kind, settings.sampler):
         raise UserError(f"{wrong}.")
     check_weights("question_weights", QUESTIONS, settings.question_weights)
-    check_weights("weights", DRAWINGS, settings.weights)
+    check_weights("weights", DRAWINGS, settings.weights, FOUND)
     least, most = settings.gate.pairs
     if not least <= settings.questions <= most:
         raise UserError(f"questions is {settings.questions}; it must be from {least} to {most}.")

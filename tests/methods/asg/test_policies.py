@@ -30,14 +30,12 @@ from asg_jax.objectives.drawings import (
     RWR,
     BitsGRPO,
     DrawingImitation,
-    DrawingLesson,
     DrawingObjective,
     FlowGRPO,
-    Painter,
-    times_and_noise,
 )
 from asg_jax.objectives.flow import mean_square
 from asg_jax.objectives.losses import Losses
+from asg_jax.objectives.painter import DrawingLesson, Painter, times_and_noise
 from asg_jax.objectives.texts import GRPO, Reinforce, TextLesson, TextObjective, text_losses
 from asg_jax.ops.bits import bit_log_probs
 from asg_jax.rollout.image import trace_log_probs

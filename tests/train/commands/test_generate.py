@@ -42,6 +42,27 @@ def test_draws_the_same_pictures_for_the_same_seed(folder, tmp_path, capsys):
     assert "wrote 2 pictures" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("verifier", ["p_yes", "likelihood"])
+def test_the_best_of_several_are_among_all(folder, tmp_path, capsys, verifier):
+    words = ["a red kite", "--height=32", "--width=32", f"--verifier={verifier}"]
+    assert run(folder, *words, f"--out={tmp_path / 'all'}", "--count=4") == 0
+    capsys.readouterr()
+    assert run(folder, *words, f"--out={tmp_path / 'best'}", "--best-of=2") == 0
+    assert "8 network evaluations of 8 without pruning, 4 verdicts" in capsys.readouterr().out
+    every, best = pictures(tmp_path / "all"), pictures(tmp_path / "best")
+    assert len(best) == 2 and all(any(np.array_equal(a, b) for b in every) for a in best)
+
+
+def test_a_search_prunes_and_says_what_it_took(folder, tmp_path, capsys):
+    words = ["a red kite", "--height=32", "--width=32", f"--out={tmp_path}", "--count=1"]
+    assert run(folder, *words, "--steps=4", "--best-of=4", "--search=hierarchical") == 0
+    said = capsys.readouterr().out
+    spent, whole = re.match(r"(\d+) network evaluations of (\d+) without", said).groups()
+    assert int(spent) < int(whole) == 16 and len(pictures(tmp_path)) == 1
+    assert run(folder, *words, "--search=hierarchical") == 2
+    assert "set --best-of to 2 or more" in capsys.readouterr().err
+
+
 def test_earlier_pictures_stay(folder, tmp_path, capsys):
     words = ["a red kite", f"--out={tmp_path}", "--height=32", "--width=48"]
     assert run(folder, *words) == 0

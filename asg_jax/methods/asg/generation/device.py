@@ -9,26 +9,25 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from asg_jax.backbone import Adapter, Backbone, PyTree, Request
+from asg_jax.backbone import Backbone, PyTree, Request
 from asg_jax.engine.engine import Learned
 from asg_jax.engine.programs import Likeness, keys
 from asg_jax.engine.report import shuffle, spread
-from asg_jax.engine.roles import Improved, Metrics, advance, improve, moving_average, named
+from asg_jax.engine.roles import Metrics, advance, follow, improve_painter, named
 from asg_jax.engine.state import TrainState
-from asg_jax.methods.asg.settings import Memory, Settings
+from asg_jax.methods.asg.settings import Settings
 from asg_jax.objectives.advantages import batch_advantages, group_advantages
-from asg_jax.objectives.drawings import NFT, DrawingLesson, Painter
-from asg_jax.objectives.losses import Losses
-from asg_jax.ops.masked import Scalar, masked_mean
+from asg_jax.objectives.painter import DrawingLesson, Painter
+from asg_jax.ops.masked import masked_mean
 from asg_jax.pytree import pytree
 from asg_jax.rollout.image import Drawings
 from asg_jax.signals.diversity import pairwise_distances
 from asg_jax.signals.rewards import Best, best, weighted
 from asg_jax.signals.table import DRAWINGS, Drawn, read
+from asg_jax.signals.verdicts import YesNo
 
 
 @pytree
@@ -61,18 +60,20 @@ class Marks:
 
 
 @pytree
-class Look:
+class Findings:
     """What was found out about the drawings.
 
     Attributes:
       marks: what the host found.
       likeness: how drawings, prompts and captions resemble each other.
       probability: what the judge gives the reference answers; None where no signal needs it.
+      verdict: whether a drawing shows its prompt; None where no signal needs it.
     """
 
     marks: Marks
     likeness: Likeness
     probability: Float[Array, "B L M"] | None
+    verdict: YesNo | None
 
 
 @pytree
@@ -82,13 +83,13 @@ class Results:
     Attributes:
       request: the captions that were drawn.
       drawn: L images of each.
-      look: what was found out about them.
+      findings: what was found out about them.
       stream: see `asg_jax.engine.programs.keys`.
     """
 
     request: Request
     drawn: Drawings
-    look: Look
+    findings: Findings
     stream: UInt32[Array, "B S"]
 
 
@@ -110,29 +111,30 @@ class Judged(NamedTuple):
     picture: Array
 
 
-def record(look: Look, exists: Bool[Array, "B L"]) -> Drawn:
+def record(findings: Findings, exists: Bool[Array, "B L"]) -> Drawn:
     """What signals read: the drawings that exist, and what was found out about them."""
-    marks, likeness = look.marks, look.likeness
+    marks, likeness = findings.marks, findings.likeness
     return Drawn(
         asked=marks.asked,
         exists=exists,
         match=marks.match,
         fraction=marks.fraction,
         contradiction=marks.contradiction,
-        probability=look.probability,
+        probability=findings.probability,
         prompts=likeness.prompts,
         captions=likeness.captions,
         pictures=likeness.pictures,
         likelihood=likeness.likelihood,
         features=likeness.features,
+        verdict=findings.verdict,
     )
 
 
 def judge(settings: Settings, results: Results) -> Judged:
     """Turns answers and similarities into rewards; nobody but the model itself has a say."""
-    marks = results.look.marks
+    marks = results.findings.marks
     mask = jnp.broadcast_to(marks.accepted[:, None], results.drawn.pictures.shape[:2])
-    signals = read(DRAWINGS, settings.weights, record(results.look, mask), settings.numbers)
+    signals = read(DRAWINGS, settings.weights, record(results.findings, mask), settings.numbers)
     reward = weighted(signals, settings.weights) * marks.quality[:, None]
     winner = best(reward, mask)
     return Judged(signals, reward, mask, winner, winner.pick(results.drawn.pictures))
@@ -157,35 +159,21 @@ def learn(
       results: what the step brought to light.
     """
     judged, memory = judge(settings, results), state.memory
-    role, objective = state.roles["generator"], settings.generator.objective
     painter = Painter(backbone, settings.sampler, base, memory.anchor)
-
-    def loss(adapter: Adapter, lesson: DrawingLesson, beta: Scalar) -> Losses:
-        return objective.losses(painter, adapter, lesson, beta)
-
-    improved = improve(
+    improved = improve_painter(
+        painter,
         settings.optimizer,
         settings.generator,
-        role,
-        loss,
+        state.roles["generator"],
         make_lesson(settings, results, judged),
         keys(results.stream, 3)[0, 2],
         settings.adapter_dropout,
         slices,
     )
-    after = advance(state, {"generator": improved}, _remembered(settings, memory, improved))
+    memory = replace(memory, anchor=follow(settings.generator.objective, memory.anchor, improved))
+    after = advance(state, {"generator": improved}, memory)
     metrics = _metrics(results, judged) | named(improved.metrics, "generator")
     return Learned(after, metrics | {"state/skipped": after.skipped}, judged)
-
-
-def _remembered(settings: Settings, memory: Memory, improved: Improved) -> Memory:
-    """The older Generator follows where there was an update."""
-    objective = settings.generator.objective
-    if memory.anchor is None or not isinstance(objective, NFT):
-        return memory
-    followed = moving_average(memory.anchor, improved.state.adapter, objective.decay)
-    choose = lambda new, old: jnp.where(improved.taken, new, old)
-    return replace(memory, anchor=jax.tree.map(choose, followed, memory.anchor))
 
 
 def make_lesson(settings: Settings, results: Results, judged: Judged) -> DrawingLesson:
@@ -203,7 +191,7 @@ def make_lesson(settings: Settings, results: Results, judged: Judged) -> Drawing
 
 def _metrics(results: Results, judged: Judged) -> Metrics:
     """Rewards and signals, and what shows when a reward is won by a trick."""
-    marks, mask, features = results.look.marks, judged.mask, results.look.likeness.features
+    marks, mask, features = results.findings.marks, judged.mask, results.findings.likeness.features
     assert features is not None  # every step asks for them
     asked = marks.asked[:, None] & mask[..., None]
     distances = pairwise_distances(features)

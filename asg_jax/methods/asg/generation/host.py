@@ -16,12 +16,13 @@ from jaxtyping import Array, Float, UInt8
 from asg_jax.answers import parse_answer, vote_label
 from asg_jax.backbone import Params, host
 from asg_jax.engine.engine import Engine, Moment
+from asg_jax.engine.looking import FACTS, Look, look, verdicts
 from asg_jax.engine.method import Kept, Report
 from asg_jax.engine.programs import Comparison, Inquiry, Likeness, Replies, Viewing
 from asg_jax.engine.state import TrainState
 from asg_jax.engine.texts import framings, pad
 from asg_jax.methods.asg.generation import device
-from asg_jax.methods.asg.generation.device import Judged, Look, Marks, Results
+from asg_jax.methods.asg.generation.device import Findings, Judged, Marks, Results
 from asg_jax.methods.asg.generation.specs import QASpec, reference_texts, write_specs
 from asg_jax.methods.asg.purposes import Purpose
 from asg_jax.methods.asg.settings import Settings
@@ -31,6 +32,7 @@ from asg_jax.signals.fidelity import Fidelity, match_answers
 from asg_jax.signals.table import DRAWINGS, Signal, needed, read
 
 SHOWN = 4  # drawings that a report shows
+VOTED = frozenset({"match", "fraction", "contradiction"})  # facts that sampled answers give
 
 Spoken = list[list[list[str]]]  # answers about each of the L drawings of each prompt
 
@@ -61,12 +63,13 @@ class GenerationStep:
         """One step on the pictures of the moment."""
         results, notes = self.gather(state, moment)
         learned = self.engine.learn(self._learn, state, results)
+        bill = self.engine.bill()
 
         def report() -> Report:
             metrics, judged = self.engine.placement.get((learned.metrics, learned.judged))
             return Report(
                 phase="generation",
-                metrics={name: float(value) for name, value in metrics.items()},
+                metrics={name: float(value) for name, value in metrics.items()} | bill,
                 rows=_rows(moment, notes, judged),
                 pictures=dict(zip(_texts(notes.captions)[:SHOWN], judged.picture, strict=False)),
                 kept=keep(judged, self.settings.kept_reward),
@@ -83,10 +86,10 @@ class GenerationStep:
         order = engine.order(_texts(captions), moment.examples, Purpose.DRAW)
         generator = engine.params(state, "generator")
         drawn = engine.draw(generator, settings.sampler, settings.images, order)
-        facts = self.needed | {"answers", "captions", "features"}  # for metrics and rows
-        look, notes = self.look(state, moment, captions, said, drawn.pixels, facts)
+        facts = self.needed | {"match", "captions", "features"}  # for metrics and rows
+        findings, notes = self.look(state, moment, captions, said, drawn.pixels, facts)
         stream = engine.placement.put(moment.examples.stream(Purpose.LEARN))
-        return Results(order.request, drawn, look, stream), notes
+        return Results(order.request, drawn, findings, stream), notes
 
     def look(
         self,
@@ -96,7 +99,7 @@ class GenerationStep:
         said: Texts,
         pixels: Float[Array, "B L H W 3"],
         facts: frozenset[str],
-    ) -> tuple[Look, Notes]:
+    ) -> tuple[Findings, Notes]:
         """Finds out about pictures what signals need.
 
         Args:
@@ -105,20 +108,24 @@ class GenerationStep:
           captions: what the pictures are to show; None where there is no caption.
           said: the same as tokens of answers; G = 1.
           pixels: the pictures, values in [0, 1], on devices.
-          facts: what is wanted (`asg_jax.signals.table.Signal.needs`).
+          facts: what is wanted (`asg_jax.signals.table.Signal.needs`), of those in `FOUND`.
         """
         engine, settings, put = self.engine, self.settings, self.engine.placement.put
         told, own = put((self._instructed(len(captions)), said))
         specs = [QASpec()] * len(captions)
-        if facts & {"answers", "probability"}:
+        if facts & (VOTED | {"probability"}):
             specs = write_specs(engine, settings, state, moment, captions)
         viewing = engine.viewing(pixels, settings.sampler.grid, len(captions))
         replies = self._examine(state, moment, viewing, told, specs, facts)
         answers, recaptions = self._listen(replies, len(captions), pixels.shape[1])
         likeness = self._compare(viewing, told, own, captions, recaptions, facts)
         marks = mark(captions, specs, answers, settings.questions, settings.numbers.fidelity)
-        look = Look(put(marks), likeness, replies.probability)
-        return look, Notes(list(captions), specs, recaptions)
+        verdict = None
+        if "verdict" in facts:
+            judge = engine.judge(state, settings.judge, "solver")
+            verdict = verdicts(engine, judge, captions, viewing)[0]
+        findings = Findings(put(marks), likeness, replies.probability, verdict)
+        return findings, Notes(list(captions), specs, recaptions)
 
     def score(
         self,
@@ -129,13 +136,23 @@ class GenerationStep:
         signals: Mapping[str, Signal],
     ) -> dict[str, Float[np.ndarray, "B L"]]:
         """See `asg_jax.engine.method.Scorer`; questions need not be fit to be asked."""
-        put, get = self.engine.placement.put, self.engine.placement.get
-        weights = dict.fromkeys(signals, 1.0)
-        said, pixels = self.engine.scribe.said(texts), host(pictures.astype(np.float32) / 255)
-        facts = needed(signals, weights)
-        look, _ = self.look(state, moment, texts, said, put(pixels), facts)
-        exists = put(host(np.ones(pictures.shape[:2], bool)))
-        return get(read(signals, weights, device.record(look, exists), self.settings.numbers))
+        engine, settings, put = self.engine, self.settings, self.engine.placement.put
+        pixels = put(host(pictures.astype(np.float32) / 255))
+        direct = {name: one for name, one in signals.items() if FACTS.issuperset(one.needs)}
+        others = {name: one for name, one in signals.items() if name not in direct}
+        scores: dict[str, Float[Array, "B L"]] = {}
+        if direct:
+            judge = engine.judge(state, settings.judge, "solver")
+            viewing = engine.viewing(pixels, settings.sampler.grid, len(texts))
+            wanted = Look(_needs(direct), settings.questions, Purpose.EXAMINE)
+            found = look(engine, judge, moment, texts, viewing, wanted)
+            scores |= read(direct, dict.fromkeys(direct, 1.0), found.record, settings.numbers)
+        if others:
+            said = engine.scribe.say([[text] for text in texts], settings.lengths.caption)
+            findings, _ = self.look(state, moment, texts, said, pixels, _needs(others))
+            record = device.record(findings, put(host(np.ones(pictures.shape[:2], bool))))
+            scores |= read(others, dict.fromkeys(others, 1.0), record, settings.numbers)
+        return engine.placement.get({name: scores[name] for name in signals})
 
     def _instructed(self, count: int) -> Texts:
         """The instruction to write a caption."""
@@ -183,7 +200,8 @@ class GenerationStep:
             stream=put(moment.examples.stream(Purpose.EXAMINE)),
         )
         judge = engine.judge(state, settings.judge, "solver")
-        return engine.ask_about(judge, facts, inquiry)
+        wanted = facts | {"answers"} if facts & VOTED else facts
+        return engine.ask_about(judge, wanted, inquiry)
 
     def _listen(
         self, replies: Replies, count: int, images: int
@@ -271,6 +289,10 @@ def _match(spec: QASpec, m: int, texts: Sequence[str], numbers: Fidelity) -> tup
     others = [vote_label(question, answer).name != wanted for answer in answers]
     matched = match_answers(question, answers, reference, numbers)
     return (*matched, sum(others) / len(others))
+
+
+def _needs(signals: Mapping[str, Signal]) -> frozenset[str]:
+    return needed(signals, dict.fromkeys(signals, 1.0))
 
 
 def _texts(captions: Sequence[str | None]) -> list[str]:

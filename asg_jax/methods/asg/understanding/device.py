@@ -15,17 +15,16 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from asg_jax.backbone import Adapter, Backbone, PyTree
+from asg_jax.backbone import Backbone, PyTree
 from asg_jax.engine.engine import Learned
 from asg_jax.engine.programs import keys
 from asg_jax.engine.report import share, shuffle, spread
-from asg_jax.engine.roles import Improved, Metrics, advance, improve, named
+from asg_jax.engine.roles import Improved, Metrics, advance, improve_speaker, named
 from asg_jax.engine.state import TrainState
 from asg_jax.methods.asg.settings import Memory, Settings
 from asg_jax.objectives.advantages import centred_apart, ema_baseline, group_advantages
-from asg_jax.objectives.losses import Losses
-from asg_jax.objectives.texts import Said, TextLesson, text_losses
-from asg_jax.ops.masked import Scalar, masked_mean
+from asg_jax.objectives.texts import Said, TextLesson
+from asg_jax.ops.masked import masked_mean
 from asg_jax.pytree import pytree
 from asg_jax.signals.difficulty import ste_difficulty, token_entropy
 from asg_jax.signals.rewards import Best, best, question_penalty, solver_rewards, weighted
@@ -235,13 +234,9 @@ def learn(
     speakers = {"proposer": settings.proposer, "solver": settings.solver}
 
     def update(name: str, key: Array) -> Improved:
-        role = speakers[name]
-
-        def loss(adapter: Adapter, lesson: TextLesson, beta: Scalar) -> Losses:
-            return text_losses(role.objective, backbone, base, adapter, lesson, beta)
-
-        learning = partial(improve, settings.optimizer, role, state.roles[name])
-        return learning(loss, lessons[name], key, settings.adapter_dropout, slices)
+        learning = partial(improve_speaker, backbone, base, settings.optimizer, speakers[name])
+        rest = lessons[name], key, settings.adapter_dropout, slices
+        return learning(state.roles[name], *rest)
 
     of_roles = keys(evidence.stream, 3)[0, 1:]  # the first one shuffles
     improved = {name: update(name, key) for name, key in zip(lessons, of_roles, strict=True)}

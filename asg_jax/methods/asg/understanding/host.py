@@ -61,10 +61,11 @@ class UnderstandingStep:
         """One step on the pictures of the moment."""
         evidence, notes = self.gather(state, moment)
         learned = self.engine.learn(self._learn, state, evidence)
+        bill = self.engine.bill()
 
         def report() -> Report:
             metrics, judged = self.engine.placement.get((learned.metrics, learned.judged))
-            numbers = {name: float(value) for name, value in metrics.items()}
+            numbers = {name: float(value) for name, value in metrics.items()} | bill
             return Report("understanding", numbers, _rows(moment, notes, judged))
 
         return learned.state, report

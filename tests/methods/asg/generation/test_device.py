@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from asg_jax.engine.programs import Likeness
-from asg_jax.methods.asg.generation.device import Judged, Look, Marks, Results, judge, make_lesson
+from asg_jax.methods.asg.generation.device import (
+    Findings,
+    Judged,
+    Marks,
+    Results,
+    judge,
+    make_lesson,
+)
 from asg_jax.methods.asg.generation.host import keep, mark
 from asg_jax.methods.asg.generation.specs import QASpec
 from asg_jax.methods.asg.settings import Settings
@@ -53,12 +60,13 @@ def results() -> Results:
     return Results(
         request=NOTHING,
         drawn=Drawings(values, values, pictures, NOTHING),
-        look=Look(
+        findings=Findings(
             marks(),
             Likeness(
                 unit(2, 4), unit(2, 3, 4, seed=1), unit(2, 3, 4, seed=2), likelihood, unit(2, 3, 4)
             ),
             LIVE,
+            None,
         ),
         stream=jnp.array([[0, 2, 4, 0, 7], [0, 2, 5, 1, 7]], jnp.uint32),
     )
@@ -66,7 +74,7 @@ def results() -> Results:
 
 def seen(found: Results, **facts: Any) -> Results:
     """The same drawings, of which something else was found out."""
-    return replace(found, look=replace(found.look, **facts))
+    return replace(found, findings=replace(found.findings, **facts))
 
 
 def judged(settings: Settings = SETTINGS, found: Results | None = None) -> Judged:
@@ -87,7 +95,7 @@ def test_answers_are_marked_against_the_references() -> None:
 
 def test_rewards_are_those_of_the_formula() -> None:
     found, got = results(), judged()
-    signals, like = got.signals, found.look.likeness
+    signals, like = got.signals, found.findings.likeness
     assert like.prompts is not None
     np.testing.assert_allclose(signals["vote_fidelity"][0, :2], [1.0, (0.15 + 0.3) / 2], rtol=1e-6)
     cosine = lambda x: jnp.clip((x * like.prompts[:, None]).sum(-1), 0, 1)
@@ -103,8 +111,8 @@ def test_rewards_are_those_of_the_formula() -> None:
 
 def test_a_prompt_with_fewer_questions_contradicts_itself_in_what_was_asked() -> None:
     found = results()
-    contradiction = jnp.ones_like(found.look.marks.contradiction)
-    found = seen(found, marks=replace(found.look.marks, contradiction=contradiction))
+    contradiction = jnp.ones_like(found.findings.marks.contradiction)
+    found = seen(found, marks=replace(found.findings.marks, contradiction=contradiction))
     np.testing.assert_array_equal(judged(found=found).signals["contradiction"], 1)
 
 
@@ -135,7 +143,7 @@ def test_probabilities_take_the_place_of_matches() -> None:
 @pytest.mark.parametrize("name", ["vote_fidelity", "cosine_cycle", "diversity", "contradiction"])
 def test_each_weight_switches_its_signal(name: str) -> None:
     found = results()
-    like, noted = found.look.likeness, found.look.marks
+    like, noted = found.findings.likeness, found.findings.marks
     pictures: Any = like.pictures
     features: Any = like.features
     other = {
@@ -162,7 +170,7 @@ def test_all_drawings_teach_by_their_advantages() -> None:
 
 def test_advantages_are_scaled_by_the_whole_batch_if_so_wanted() -> None:
     both = results()
-    both = seen(both, marks=replace(both.look.marks, accepted=jnp.array([True, True])))
+    both = seen(both, marks=replace(both.findings.marks, accepted=jnp.array([True, True])))
     got = judged(SETTINGS, both)
     lesson = make_lesson(replace(SETTINGS, advantages="batch"), both, got)
     np.testing.assert_array_equal(lesson.advantages, batch_advantages(got.reward, got.mask))
@@ -179,7 +187,7 @@ def test_imitation_takes_the_best_drawing_alone() -> None:
 def test_shuffled_rewards_teach_something_else() -> None:
     settings = replace(SETTINGS, shuffled=True)
     both = results()
-    both = seen(both, marks=replace(both.look.marks, accepted=jnp.array([True, True])))
+    both = seen(both, marks=replace(both.findings.marks, accepted=jnp.array([True, True])))
     got = judged(settings, both)
     plain, dealt = (make_lesson(s, both, got).advantages for s in (SETTINGS, settings))
     assert not np.allclose(plain, dealt)

@@ -1,0 +1,256 @@
+"""Objectives that prefer some drawings of a prompt to others, or some places of a drawing.
+
+The log-likelihood of a drawing is defined per element, so that all of them share their formulas:
+
+- bits: the mean log-probability of its bits, teacher-forced, in nats; exact.
+- flows, by `draws`: minus the squared error of the velocity, mean over elements and over S pairs of
+  time and noise. All drawings of a group, the policy and its reference have the same pairs, so that
+  what differs is the drawings. (Diffusion-DPO, arXiv 2311.12908, with common random numbers.)
+- flows, by `steps`: the mean log-density of the steps that a stochastic sampler took, per element;
+  exact for the trajectory.
+
+DPO multiplies it by the number of elements, as it does with the tokens of a text.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from asg_jax.backbone import Adapter, Target
+from asg_jax.objectives.flow import drift, mean_square, regional_loss, step_kl
+from asg_jax.objectives.losses import Losses
+from asg_jax.objectives.painter import (
+    DrawingLesson,
+    Painter,
+    recorded,
+    times_and_noise,
+    velocity_losses,
+)
+from asg_jax.objectives.preference import (
+    Distance,
+    Pool,
+    dpo_scores,
+    feature_distance,
+    pairwise_losses,
+)
+from asg_jax.ops.bits import bit_kl, bit_log_probs
+from asg_jax.ops.flow import gaussian_log_prob
+from asg_jax.ops.masked import Scalar
+from asg_jax.ranges import bounded
+
+Likelihood = Literal["draws", "steps"]
+
+
+class Fit(NamedTuple):
+    """How likely drawings are, per element.
+
+    Attributes:
+      now: under the policy.
+      reference: under the model that preferences are measured from.
+      drift: between the two, in the unit of `asg_jax.objectives.drawings`.
+    """
+
+    now: Float[Array, "B L"]
+    reference: Float[Array, "B L"]
+    drift: Float[Array, "B L"]
+
+
+def fit(
+    painter: Painter, adapter: Adapter, lesson: DrawingLesson, draws: int, by: Likelihood
+) -> Fit:
+    """The log-likelihoods of a lesson's drawings; see the head of this file.
+
+    Args:
+      painter: its anchor is the reference; without one, the frozen model.
+      adapter: of the policy.
+      lesson: the drawings.
+      draws: pairs of time and noise (flows, by draws).
+      by: how a flow's likelihood is measured.
+    """
+    still, values = jax.lax.stop_gradient, lesson.drawn.values
+    if painter.backbone.spec.kind == "bits":
+        logits = painter.logits(lesson, adapter)
+        frozen = still(painter.logits(lesson, painter.anchor))
+        each = lambda x: bit_log_probs(x, values).mean((-2, -1))
+        return Fit(each(logits), each(frozen), bit_kl(logits, frozen).mean((-2, -1)))
+    if by == "steps":
+        (mean, std), frozen = (
+            painter.moments(lesson, adapter),
+            still(painter.moments(lesson, painter.anchor)[0]),
+        )
+        after = recorded(lesson.drawn)[1:]
+        each = lambda x: jax.vmap(gaussian_log_prob)(after, x, std).mean(0)
+        return Fit(each(mean), each(frozen), jax.vmap(step_kl)(mean, frozen, std).mean(0))
+    now, frozen, goal, _ = predictions(painter, adapter, lesson, draws)
+    each = lambda x: -mean_square(x - goal).mean(0)
+    return Fit(each(now), each(frozen), (drift(now, frozen) / mean_square(frozen)).mean(0))
+
+
+def predictions(
+    painter: Painter, adapter: Adapter, lesson: DrawingLesson, draws: int
+) -> tuple[Array, Array, Array, Array]:
+    """Velocities of policy and reference at shared draws, the right ones, and the times.
+
+    Returns:
+      Arrays of axes (draws, B, L, tokens, channels), the times without the last two.
+    """
+    values = lesson.drawn.values
+    draw = times_and_noise(lesson.keys, values, draws, painter.sampler.shift)
+    target = Target(jnp.concatenate([values] * draws, axis=1), painter.sampler.grid)
+    at = lambda adapter: painter.flow(lesson, draw, target, adapter).prediction
+    now, frozen = at(adapter), jax.lax.stop_gradient(at(painter.anchor))
+    apart = lambda x: jnp.stack(jnp.split(x, draws, axis=1))
+    return apart(now), apart(frozen), apart(draw.noise - target.values), apart(draw.t)
+
+
+def _measured(scores: Array, lesson: DrawingLesson) -> dict[str, Array]:
+    """How far apart policy and reference put a drawing, and on which side."""
+    right = jnp.sign(scores) == jnp.sign(lesson.advantages)
+    return {"advantage": jnp.abs(lesson.advantages), "preferred": right.astype(scores.dtype)}
+
+
+@dataclass(frozen=True)
+class DrawingDPO:
+    """Direct preference optimisation of drawings, and cross-entropy of the preferred ones.
+
+    The reference is in the margin: the coefficient of the drift does not act.
+
+    Attributes:
+      beta: of the margin.
+      nll: weight of minus the log-likelihood per element of the preferred drawings.
+      draws: pairs of time and noise per drawing (flow backbones).
+      likelihood: of a flow's drawings.
+    """
+
+    name: ClassVar[str] = "drawing_dpo"
+    kinds: ClassVar[tuple[str, ...]] = ("flow", "bits")
+    imitates: ClassVar[bool] = False
+    anchored: ClassVar[bool] = False
+    beta: float = bounded(0.1, above=0)
+    nll: float = bounded(0.0, least=0)
+    draws: int = bounded(4, least=1)
+    likelihood: Likelihood = "draws"
+
+    def losses(
+        self, painter: Painter, adapter: Adapter, lesson: DrawingLesson, beta: Scalar
+    ) -> Losses:
+        """The loss of every preferred drawing."""
+        found = fit(painter, adapter, lesson, self.draws, self.likelihood)
+        elements = math.prod(lesson.drawn.values.shape[-2:])
+        scores = dpo_scores(elements * found.now, elements * found.reference, self.beta)
+        values, kept = pairwise_losses(scores, lesson.advantages, lesson.kept)
+        return Losses(values - self.nll * found.now, kept, found.drift, _measured(scores, lesson))
+
+
+@dataclass(frozen=True)
+class DrawingSimPO:
+    """Preference by log-likelihoods per element, without a reference. (SimPO, arXiv 2405.14734.)
+
+    Attributes:
+      beta: of the difference.
+      gamma: what beta times the difference should be at least.
+      draws, likelihood: see `DrawingDPO`.
+    """
+
+    name: ClassVar[str] = "drawing_simpo"
+    kinds: ClassVar[tuple[str, ...]] = ("flow", "bits")
+    imitates: ClassVar[bool] = False
+    anchored: ClassVar[bool] = False
+    beta: float = bounded(2.0, above=0)
+    gamma: float = bounded(0.5, least=0)
+    draws: int = bounded(4, least=1)
+    likelihood: Likelihood = "draws"
+
+    def losses(
+        self, painter: Painter, adapter: Adapter, lesson: DrawingLesson, beta: Scalar
+    ) -> Losses:
+        """The loss of every preferred drawing."""
+        found = fit(painter, adapter, lesson, self.draws, self.likelihood)
+        values, kept = pairwise_losses(
+            self.beta * found.now, lesson.advantages, lesson.kept, self.gamma
+        )
+        measures = _measured(found.now - found.reference, lesson)
+        return Losses(values, kept, found.drift, measures)
+
+
+@dataclass(frozen=True)
+class FeatureDPO:
+    """DPO whose log-likelihood is minus a distance of features. (KC-DPO, arXiv 2412.05818.)
+
+    The features are what the model predicts of a drawing from what it is given of it: on flows the
+    clean image at shared draws of time and noise, on bits the probability of 1 of every bit,
+    teacher-forced. With unpooled squared distances this is DPO of Gaussians.
+
+    Attributes:
+      gamma: of the margin.
+      pool: of the features over image tokens.
+      distance: between features.
+      draws: pairs of time and noise per drawing (flow backbones).
+    """
+
+    name: ClassVar[str] = "feature_dpo"
+    kinds: ClassVar[tuple[str, ...]] = ("flow", "bits")
+    imitates: ClassVar[bool] = False
+    anchored: ClassVar[bool] = False
+    gamma: float = bounded(10.0, above=0)
+    pool: Pool = "mean"
+    distance: Distance = "cosine"
+    draws: int = bounded(4, least=1)
+
+    def losses(
+        self, painter: Painter, adapter: Adapter, lesson: DrawingLesson, beta: Scalar
+    ) -> Losses:
+        """The loss of every preferred drawing."""
+        sampled = lesson.drawn.values
+        far = lambda x: feature_distance(x, sampled.astype(x.dtype), self.pool, self.distance)
+        if painter.backbone.spec.kind == "bits":
+            logits = painter.logits(lesson, adapter)
+            frozen = jax.lax.stop_gradient(painter.logits(lesson, painter.anchor))
+            likely = lambda x: jax.nn.softmax(x)[..., 1]
+            now, still = far(likely(logits)), far(likely(frozen))
+            moved = bit_kl(logits, frozen).mean((-2, -1))
+        else:
+            velocity, frozen, goal, t = predictions(painter, adapter, lesson, self.draws)
+            # x_t - t v, where the right velocity would give the drawing itself
+            clean = lambda v: sampled + t[..., None, None] * (goal - v)
+            now, still = (jax.vmap(far)(clean(v)).mean(0) for v in (velocity, frozen))
+            moved = (drift(velocity, frozen) / mean_square(frozen)).mean(0)
+        scores = dpo_scores(-now, -still, self.gamma)
+        values, kept = pairwise_losses(scores, lesson.advantages, lesson.kept)
+        return Losses(values, kept, moved, _measured(scores, lesson))
+
+
+@dataclass(frozen=True)
+class Regional:
+    """Flow matching on the drawn images, better places with more weight. (SRUM, arXiv 2510.12784.)
+
+    Attributes:
+      regularization: weight of plain flow matching beside it.
+      draws: pairs of time and noise per drawing.
+    """
+
+    name: ClassVar[str] = "regional"
+    kinds: ClassVar[tuple[str, ...]] = ("flow",)
+    imitates: ClassVar[bool] = False
+    anchored: ClassVar[bool] = False
+    regularization: float = bounded(0.5, least=0)
+    draws: int = bounded(1, least=1)
+
+    def losses(
+        self, painter: Painter, adapter: Adapter, lesson: DrawingLesson, beta: Scalar
+    ) -> Losses:
+        """The loss of every drawing; the lesson holds weights of its image tokens."""
+        assert lesson.weights is not None  # the method that chose this objective gives them
+        weights = jnp.concatenate([lesson.weights] * self.draws, axis=1)
+
+        def value(now, still, old, draw, goal, advantages, kept):
+            error = regional_loss(now, goal, weights, goal, self.regularization)
+            return error + beta * drift(now, still)
+
+        return velocity_losses(painter, adapter, lesson, self.draws, lesson.kept, value)

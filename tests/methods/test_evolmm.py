@@ -1,0 +1,23 @@
+"""EvoLMM on tiny random models."""
+
+import numpy as np
+
+from asg_jax.signals.vote import gaussian
+from tests.methods.relatives import make, moved, run
+
+
+def test_the_solver_learns_at_every_step_and_the_proposer_when_it_is_due(model) -> None:
+    method = make(model, "evolmm")
+    first, middle, (report,) = run(method, 1)
+    assert moved(first, middle) == {"solver"}
+    assert report.metrics["gradient/solver"] > 0
+    assert report.rows[0]["said"].endswith("?") and report.rows[0]["answers"].count(",") == 2
+    first, last, reports = run(method, 2)  # the second one is due
+    assert moved(first, last) == {"proposer", "solver"}
+    assert reports[1].metrics["reward/solver"] > 0
+
+
+def test_seven_entropies_of_five_answers_earn_what_they_should() -> None:
+    entropies = np.array([0, 0.500, 0.673, 0.950, 1.055, 1.332, 1.609])
+    want = [0.037, 0.521, 0.810, 0.990, 0.907, 0.467, 0.128]
+    np.testing.assert_allclose(gaussian(entropies, 0.9, 0.35), want, atol=2e-3)
