@@ -127,6 +127,7 @@ def test_a_caption_that_is_the_prompt_is_embedded_as_the_prompt(asg: Asg, compar
     again = jax.tree.map(twice, comparison.prompts)
     batch = replace(comparison, captions=again)
     found = asg.engine.compare(Params(asg.engine.model.base), frozenset({"captions"}), batch)
+    assert found.captions is not None and found.prompts is not None
     cosine = (found.captions * found.prompts[:, None]).sum(-1)
     np.testing.assert_allclose(cosine, 1, rtol=1e-5)
 

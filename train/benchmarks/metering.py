@@ -93,8 +93,8 @@ class YesMan(OneDevice):
     def _agree(self, inquiry: Inquiry, replies: Replies) -> Replies:
         answers, probability = replies.answers, replies.probability
         if answers is not None:
-            ids, mask = self._yes(answers.ids.shape[-1])
-            alike = lambda x: jnp.broadcast_to(x, answers.ids.shape)
+            (ids, mask), shape = self._yes(answers.ids.shape[-1]), answers.ids.shape
+            alike = lambda x: jnp.broadcast_to(x, shape)
             answers = replace(answers, ids=alike(ids), mask=alike(mask))
         if probability is not None:
             known = inquiry.references

@@ -142,13 +142,17 @@ def _of_groups(
     return values * count, count
 
 
-def _rank(scores: Float[np.ndarray, "G L"], truth: Truth) -> Counts:
-    def spearman(own: np.ndarray, rank: np.ndarray) -> tuple[float, bool]:
-        if np.ptp(rank) == 0 or np.ptp(own) == 0:
-            return 0.0, bool(np.ptp(rank))
-        return float(np.corrcoef(rankdata(own), rankdata(rank))[0, 1]), True
+def spearman(first: Float[np.ndarray, " N"], second: Float[np.ndarray, " N"]) -> float:
+    """The rank correlation of numbers that are not all alike."""
+    return float(np.corrcoef(rankdata(first), rankdata(second))[0, 1])
 
-    return _of_groups(scores, truth, spearman)
+
+def _rank(scores: Float[np.ndarray, "G L"], truth: Truth) -> Counts:
+    def of_group(own: np.ndarray, rank: np.ndarray) -> tuple[float, bool]:
+        differ = bool(np.ptp(rank))
+        return (spearman(own, rank) if differ and np.ptp(own) else 0.0), differ
+
+    return _of_groups(scores, truth, of_group)
 
 
 def _flat(scores: Float[np.ndarray, "G L"], truth: Truth) -> Counts:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -59,18 +60,18 @@ def _import(name: str) -> Signal | Own:
     module, _, attribute = name.partition(":")
     sys.path.insert(0, os.getcwd())  # where a user's module lies beside what is typed
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        found: Any = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # whatever a module does while it is imported
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"the signal {name} cannot be imported ({reason}).") from error
     finally:
         sys.path.pop(0)
-    if not callable(found) and not isinstance(found, Signal):
+    if not (isinstance(found, Signal) or callable(found)):
         raise UserError(
             f"{name} is no signal; it must be a function of texts and pictures, or a"
             " asg_jax.signals.table.Signal."
         )
-    return found
+    return cast(Signal | Own, found)
 
 
 @dataclass(frozen=True, eq=False)

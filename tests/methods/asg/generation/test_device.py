@@ -98,7 +98,8 @@ def test_rewards_are_those_of_the_formula() -> None:
     signals, like = got.signals, found.findings.likeness
     assert like.prompts is not None
     np.testing.assert_allclose(signals["vote_fidelity"][0, :2], [1.0, (0.15 + 0.3) / 2], rtol=1e-6)
-    cosine = lambda x: jnp.clip((x * like.prompts[:, None]).sum(-1), 0, 1)
+    prompts = like.prompts
+    cosine = lambda x: jnp.clip((x * prompts[:, None]).sum(-1), 0, 1)
     cycle = (cosine(like.captions) + cosine(like.pictures)) / 2
     np.testing.assert_allclose(signals["cosine_cycle"], cycle, rtol=1e-6)
     want = 0.65 * signals["vote_fidelity"] + 0.20 * cycle + 0.10 * signals["diversity"]
