@@ -29,7 +29,7 @@ from asg_jax.engine.programs import (
     Viewing,
     keys,
 )
-from asg_jax.engine.scoring import DrawnPoll, Poll
+from asg_jax.engine.scoring import DrawnPoll, Poll, Telling
 from asg_jax.rollout.text import TextRollout, Texts, TextSampler, join, sample_text
 from asg_jax.signals.verdicts import YesNo
 
@@ -246,6 +246,19 @@ def ask_drawings(
     return stack([one(*place) for place in np.ndindex(*shape)], *shape)
 
 
+def tell(backbone: Backbone, params: Params, batch: Telling) -> jax.Array:
+    """See `asg_jax.engine.scoring.tell`."""
+    shape = batch.told.ids.shape[:2]
+
+    def one(b: int, g: int) -> jax.Array:
+        before, after = at((batch.told, batch.said), b, g)
+        seen = _see(backbone, params, at(batch.request, b))
+        known = _log_probs(backbone, params, seen, before, after)
+        return known.sum() / jnp.maximum(after.mask.sum(), 1)
+
+    return stack([one(*place) for place in np.ndindex(*shape)], *shape)
+
+
 def features(
     backbone: Backbone, processor: Processor, params: Params, viewing: Viewing
 ) -> jax.Array:
@@ -269,4 +282,5 @@ PLAIN: dict[Callable[..., Any], Callable[..., Any]] = {
     programs.explain: explain,
     scoring.ask_drawings: ask_drawings,
     scoring.features: features,
+    scoring.tell: tell,
 }

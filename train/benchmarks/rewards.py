@@ -14,21 +14,26 @@ from jaxtyping import Float
 
 import asg_jax
 from asg_jax.backbone import Params
+from asg_jax.engine import scoring
+from asg_jax.engine.programs import Lengths
+from asg_jax.engine.scoring import Telling
+from asg_jax.engine.texts import Scribe
 from asg_jax.errors import UserError
 from asg_jax.models.config_files import read_object
+from asg_jax.models.pictures import to_picture
 from asg_jax.models.places import new_file, place, write_file
+from asg_jax.models.registry import Model
 from asg_jax.prompts import LANGUAGES
 from asg_jax.signals.table import Signal
-from asg_jax.train.benchmarks import pairs
+from asg_jax.train.benchmarks import pairs, plain
 from asg_jax.train.benchmarks.forms import medians
 from asg_jax.train.benchmarks.metering import Metered, Replaced, YesMan
 from asg_jax.train.benchmarks.page import page
-from asg_jax.train.benchmarks.plain import PLAIN
 from asg_jax.train.benchmarks.power import Truth, change, decided, power, spearman
 from asg_jax.train.benchmarks.rewards_report import lines
 from asg_jax.train.benchmarks.scoring import GROUPS, Judge, Own, Scores, Subject, Table, chosen
 from asg_jax.train.benchmarks.trials import VERSION, Trial, drawings, renders, tricked
-from asg_jax.train.evolve.config import read
+from asg_jax.train.evolve.config import RunConfig, read
 from asg_jax.train.evolve.learned import open_roles
 from asg_jax.train.flags import define_config, number, parse
 
@@ -47,6 +52,8 @@ def define() -> flags.FlagValues:
     number(f, "prompts", 96, "Texts of each set of known truth.", least=2, most=100_000)
     number(f, "images", 8, "Drawings of each text.", least=2, most=1000)
     number(f, "repeat", 3, "Timings of every signal; medians are printed.", least=1, most=1000)
+    number(f, "pictures", 64, "Pictures that are scored under many texts.", least=1, most=100_000)
+    number(f, "texts", 8, "Texts that each of them is scored under.", least=1, most=1000)
     flags.DEFINE_boolean("plain", True, "Time the plain form as well.", f)
     number(f, "bandwidth", None, "Of the device, in GB/s: prints the used share.", float, above=0)
     number(f, "peak", None, "Of the device, in TFLOP/s: prints the used share.", float, above=0)
@@ -86,20 +93,19 @@ def run(f: flags.FlagValues, table: Table) -> dict[str, Any]:
     if config.language not in LANGUAGES:
         raise UserError(f"config.language must be one of {', '.join(LANGUAGES)}.")
     model, roles = open_roles(name)
-    subject = Subject(model, roles, config, 0)
-    trials = _trials(f, subject)
+    trials = _trials(f, config, model)
     words = max(len(model.processor.ids(text)) for trial in trials for text in trial.texts)
-    subject = replace(subject, words=words)
+    subject = Subject(model, roles, config, trials[0].pictures.shape[2], words)
     table = _possible(table, trials)
     metered, seed, first = Metered(), config.eval.seed, trials[0]
-    judge, plain = subject.scorer(metered), subject.scorer(Replaced(functions=PLAIN))
+    judge, simple = subject.scorer(metered), subject.scorer(Replaced(functions=plain.PLAIN))
     scores = {trial.name: judge.scores(trial, table) for trial in trials}
     exact = model.backbone.unembedding(Params(model.base)).dtype == np.float32
-    bench = Bench(f, first, metered, judge, plain, exact)
+    bench = Bench(f, first, metered, judge, simple, exact)
     speeds = {n: bench.speed(n, one, scores[first.name][n]) for n, one in table.items()}
     fooled = hacks(subject, judge, table, first, scores[first.name], seed)
     device = jax.devices()[0]
-    return {
+    report: dict[str, Any] = {
         "benchmark": "rewards",
         "version": VERSION,
         "model": name,
@@ -107,6 +113,7 @@ def run(f: flags.FlagValues, table: Table) -> dict[str, Any]:
         "seed": seed,
         "device": {"platform": device.platform, "kind": device.device_kind},
         "versions": {"jax": jax.__version__, "asg_jax": asg_jax.__version__},
+        "many": many(f, model, trials[0], config.language),
         "sets": {trial.name: _described(trial) for trial in trials},
         "signals": {
             name: {
@@ -117,18 +124,20 @@ def run(f: flags.FlagValues, table: Table) -> dict[str, Any]:
             }
             for name in table
         },
-        "passed": all(one.get("agrees", True) for one in speeds.values()),
     }
+    agree = [one.get("agrees", True) for one in (report["many"], *speeds.values())]
+    return report | {"passed": all(agree)}
 
 
-def _trials(f: flags.FlagValues, subject: Subject) -> list[Trial]:
+def _trials(f: flags.FlagValues, config: RunConfig, model: Model) -> list[Trial]:
     """A user's pairs, or the sets of known truth."""
     if f.pairs:
-        return [pairs.read(f.pairs, subject.side)]
-    config = subject.config
+        return [
+            pairs.read(f.pairs, config.method.sampler.grid[0] * model.backbone.spec.token_pixels)
+        ]
     if config.language != SCENES:
         raise UserError("the sets of known truth are rendered scenes; give --pairs=FILE.jsonl.")
-    own = drawings(subject.model, config.eval, f.prompts, f.images)
+    own = drawings(model, config.eval, f.prompts, f.images)
     return [renders(config.eval.seed, f.prompts), own]
 
 
@@ -201,8 +210,8 @@ class Bench:
             "seconds_per_ordered_pair": seconds / pairs if pairs > 0 else None,
             "roofline": self._roofline(flops, traffic, seconds),
         }
-        plain = self.flags.plain and isinstance(signal, Signal)
-        return found | (self._beside(name, signal) if plain else {})
+        compared = self.flags.plain and isinstance(signal, Signal)
+        return found | (self._beside(name, signal) if compared else {})
 
     def _roofline(self, flops: float, traffic: float, seconds: float) -> float | None:
         """The share of the time that the device needs at least; None where no peak is told."""
@@ -226,6 +235,38 @@ class Bench:
             "difference": float(np.abs(ours - theirs).max()),
             "agrees": bool(np.abs(ours - theirs).max() <= TOLERANCE) or not self.exact,
         }
+
+
+def many(f: flags.FlagValues, model: Model, trial: Trial, language: str) -> dict[str, Any]:
+    """The likelihood of several texts about each of several pictures, whose prefix serves all."""
+    shown = trial.pictures.reshape(-1, *trial.pictures.shape[2:])
+    pictures = [to_picture(shown[n % len(shown)]) for n in range(f.pictures)]
+    texts = [trial.texts[n % len(trial.texts)] for n in range(f.texts)]
+    scribe = Scribe(model.processor, LANGUAGES[language], Lengths())
+    told = scribe.tell([[LANGUAGES[language].describe] * f.texts] * f.pictures)
+    room = max(len(model.processor.ids(text)) for text in texts)
+    said = scribe.say([texts] * f.pictures, room)
+    batch = jax.device_put(Telling(scribe.pictures(pictures), told, said))
+    params, tell = Params(model.base), jax.jit(scoring.tell, static_argnums=0)
+    forms = {"engine": lambda: tell(model.backbone, params, batch)}
+    if f.plain:
+        forms["plain"] = lambda: plain.tell(model.backbone, params, batch)
+    results = [np.asarray(call()) for call in forms.values()]
+    seconds, pairs = medians(forms, f.repeat), f.pictures * f.texts
+    found = {
+        "pictures": f.pictures,
+        "texts": f.texts,
+        "pairs_per_second": pairs / seconds["engine"],
+    }
+    if not f.plain:
+        return found
+    gap = float(np.abs(results[0] - results[1]).max())
+    exact = model.backbone.unembedding(params).dtype == np.float32
+    return found | {
+        "ratio": seconds["plain"] / seconds["engine"],
+        "difference": gap,
+        "agrees": gap <= TOLERANCE or not exact,
+    }
 
 
 def hacks(

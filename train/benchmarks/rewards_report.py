@@ -30,6 +30,12 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
         ("", "pictures/s", "compile s", "MB", "GFLOP", "ms a pair", "roofline", "plain x"),
         [_cost(name, one["speed"]) for name, one in signals.items()],
     )
+    told = report["many"]
+    beside = f", {told['ratio']:.1f} times the plain form" if "ratio" in told else ""
+    yield (
+        f"\nlikelihood of {told['texts']} texts about each of {told['pictures']} pictures:"
+        f" {told['pairs_per_second']:.4g} a second{beside}"
+    )
     for name, known in report["sets"].items():
         count = sum(map(sum, known["exists"]))
         yield f"\n{name}: {len(known['texts'])} texts, {count} pictures"

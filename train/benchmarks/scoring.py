@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, cast
 
 import jax
@@ -82,24 +81,26 @@ class Subject:
       model: what looks at the pictures.
       roles: its parameters as a role, by name (`asg_jax.train.evolve.learned.open_roles`).
       config: method and language.
+      side: pixels along the sides of the pictures.
       words: tokens of the longest text.
     """
 
     model: Model
     roles: Mapping[str, Params]
     config: RunConfig
+    side: int
     words: int
-
-    @cached_property
-    def side(self) -> int:
-        """Pixels along the sides of the pictures that are scored."""
-        return self.config.method.sampler.grid[0] * self.model.backbone.spec.token_pixels
 
     def scorer(self, placement: Placement | None = None) -> Judge:
         """The method at work, its programs placed in some way."""
         settings = self.config.method
         room = max(self.words + 1, settings.lengths.caption)
-        settings = replace(settings, lengths=replace(settings.lengths, caption=room))
+        grid = self.side // self.model.backbone.spec.token_pixels
+        settings = replace(
+            settings,
+            lengths=replace(settings.lengths, caption=room),
+            sampler=replace(settings.sampler, grid=(grid, grid)),
+        )
         family = self.model.family
         method = preset(settings.name).make(
             model=UnifiedModel(
