@@ -28,6 +28,7 @@ from asg_jax.engine.programs import (
     Lengths,
     Likeness,
     Order,
+    Remark,
     Replies,
     Talk,
     Viewing,
@@ -238,6 +239,13 @@ class Engine:
             programs.ask_about, self.model.processor, self.lengths, probability, batch=inquiry
         )
         return program(params, inquiry)
+
+    def remark(self, params: Params, tokens: int, viewing: Viewing, texts: Texts) -> Texts:
+        """How texts about drawings go on, greedily; axes (B, L, G, tokens)."""
+        batch = Remark(viewing, texts)
+        self.spent["scoring"] += self._seen(viewing, text_tokens(texts, tokens))
+        program = self._run(programs.remark, self.model.processor, tokens, batch=batch)
+        return program(params, batch)
 
     def compare(
         self, params: Params, pictures: bool, likelihood: bool, batch: Comparison
