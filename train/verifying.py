@@ -28,7 +28,7 @@ VERIFIERS: Mapping[str, str] = {
     "fidelity": "question_margin",  # SILMM, arXiv 2412.05818
 }
 
-THOUGHT = 256  # most tokens of what a model writes about a drawing, as in the official code
+THOUGHT = 256  # most tokens of what a model writes about a drawing
 
 
 class Verifier:
@@ -39,7 +39,13 @@ class Verifier:
     """
 
     def __init__(
-        self, model: Model, judge: Params, language: Language, prompt: str, name: str, grid: tuple[int, int]
+        self,
+        model: Model,
+        judge: Params,
+        language: Language,
+        prompt: str,
+        name: str,
+        grid: tuple[int, int],
     ):
         """Makes a verifier.
 
