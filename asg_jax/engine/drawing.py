@@ -146,7 +146,7 @@ class DrawingMethod(Recipe):
         self.learning = partial(learn_drawing, backbone, settings, self.remember)
 
     def lacking(self, kind: str) -> str:
-        """What the method needs and a kind of backbone does not offer, in a sentence; else empty."""
+        """What the method needs and a kind of backbone lacks, in a sentence; else empty."""
         return ""
 
     def remember(self, memory: Any, state: TrainState, canvas: Canvas, judged: Appraisal) -> Any:

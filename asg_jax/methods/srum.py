@@ -76,8 +76,8 @@ class SRUM(DrawingMethod):
         if kind == "flow":
             return ""
         return (
-            "srum weighs the places of a drawing, but the bits of this backbone lie on several grids;"
-            " take a flow backbone."
+            "srum weighs the places of a drawing, but the bits of this backbone lie on several"
+            " grids; take a flow backbone."
         )
 
     def paint(self, state: TrainState, moment: Moment, prompts: Sequence[str | None]) -> Canvas:
