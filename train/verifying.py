@@ -14,18 +14,21 @@ from asg_jax.engine.looking import Look, look
 from asg_jax.engine.method import Examples
 from asg_jax.engine.model import UnifiedModel
 from asg_jax.engine.placement import OneDevice
-from asg_jax.engine.programs import Lengths
+from asg_jax.engine.programs import Lengths, Viewing
 from asg_jax.models.registry import Model
 from asg_jax.prompts.language import Language
+from asg_jax.rollout.text import Texts
 from asg_jax.signals.table import DRAWINGS, Numbers, needed, read
 
 # How a verifier is called -> its signal.
 VERIFIERS: Mapping[str, str] = {
     "p_yes": "p_yes",  # dMLLM-TTS, arXiv 2512.19433
     "likelihood": "likelihood",  # SUDER and GvU, which rank alike
-    "cotv": "share_of_yes",  # UniGen, arXiv 2505.14682, its questions and answers one by one
+    "cotv": "share_of_yes",  # UniGen, arXiv 2505.14682
     "fidelity": "question_margin",  # SILMM, arXiv 2412.05818
 }
+
+THOUGHT = 256  # most tokens of what a model writes about a drawing
 
 
 class Verifier:
@@ -36,7 +39,13 @@ class Verifier:
     """
 
     def __init__(
-        self, model: Model, judge: Params, language: Language, prompt: str, name: str, grid: tuple
+        self,
+        model: Model,
+        judge: Params,
+        language: Language,
+        prompt: str,
+        name: str,
+        grid: tuple[int, int],
     ):
         """Makes a verifier.
 
@@ -50,6 +59,8 @@ class Verifier:
         """
         self._judge, self._prompt, self._grid = judge, prompt, grid
         self._weights = {VERIFIERS[name]: 1.0}
+        # Elsewhere the questions come from a text of their own, and first tokens answer them.
+        self._thinks = name == "cotv" and bool(language.think)
         unified = UnifiedModel(model.backbone, model.base, model.processor, model.family.roles)
         room = max(64, len(model.processor.ids(prompt)))
         self._engine = Engine(unified, language, Lengths(caption=room), OneDevice())
@@ -64,8 +75,20 @@ class Verifier:
         """Scores of drawings, the higher the better."""
         engine, facts = self._engine, needed(DRAWINGS, self._weights)
         viewing = engine.viewing(pixels, self._grid, 1)
+        self.looked += pixels.shape[1]
+        if self._thinks:
+            return self._thought(viewing)
         wanted = Look(facts, questions=6, purpose=0)
         found = look(engine, self._judge, self._moment, [self._prompt], viewing, wanted)
-        self.looked += pixels.shape[1]
         (scores,) = read(DRAWINGS, self._weights, found.record, Numbers()).values()
         return np.asarray(scores)
+
+    def _thought(self, viewing: Viewing) -> Float[np.ndarray, "1 N"]:
+        """Share of yes among the questions that the model writes about each drawing and answers."""
+        engine = self._engine
+        told = engine.scribe.tell([[engine.language.think.format(caption=self._prompt)]])
+        said = engine.placement.get(engine.remark(self._judge, THOUGHT, viewing, told))
+        heard = engine.scribe.hear(Texts(said.ids[0], said.mask[0]))
+        checked = [[yes for _, yes in checked_questions(row[0])] for row in heard]
+        yes = [sum(one == "yes" for one in row) / len(row) for row in checked]
+        return np.array([yes], np.float32)

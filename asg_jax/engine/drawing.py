@@ -139,10 +139,16 @@ class DrawingMethod(Recipe):
         """Makes the method ready; see `asg_jax.engine.method.Preset.make`."""
         super().__init__(*args, **kwargs)
         backbone, settings = self.engine.model.backbone, self.settings
+        if lack := self.lacking(backbone.spec.kind):
+            raise UserError(lack)
         check_drawing(settings, backbone.spec.kind)
         facts = needed(DRAWINGS, settings.weights) | {"verdict"}  # for a check
         self.look = Look(facts, settings.questions, EXAMINE)
         self.learning = partial(learn_drawing, backbone, settings, self.remember)
+
+    def lacking(self, kind: str) -> str:
+        """What the method needs and a kind of backbone lacks, in a sentence; else empty."""
+        return ""
 
     def remember(self, memory: Any, state: TrainState, canvas: Canvas, judged: Appraisal) -> Any:
         """What the method remembers after a step; traced."""

@@ -28,6 +28,7 @@ from asg_jax.engine.programs import (
     Lengths,
     Likeness,
     Order,
+    Remark,
     Replies,
     Talk,
     Viewing,
@@ -243,6 +244,13 @@ class Engine:
         )
         return program(params, inquiry)
 
+    def remark(self, params: Params, tokens: int, viewing: Viewing, texts: Texts) -> Texts:
+        """How texts about drawings go on, greedily; axes (B, L, G, tokens)."""
+        batch = Remark(viewing, texts)
+        self.spent["scoring"] += self._seen(viewing, text_tokens(texts, tokens))
+        program = self._run(programs.remark, self.model.processor, tokens, batch=batch)
+        return program(params, batch)
+
     def compare(self, params: Params, facts: frozenset[str], batch: Comparison) -> Likeness:
         """How drawings, prompts and captions resemble each other: the fields that are wanted.
 
@@ -250,7 +258,7 @@ class Engine:
         """
         wanted = facts & names(Likeness)
         texts = batch.prompts.prompt.ids.size
-        texts += batch.captions.prompt.ids.size if "captions" in wanted else 0
+        texts += batch.captions.prompt.ids.size if batch.captions and "captions" in wanted else 0
         self.spent["scoring"] += self._seen(batch.viewing) + texts
         program = self._run(programs.compare, self.model.processor, wanted, batch=batch)
         return program(params, batch)

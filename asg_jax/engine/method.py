@@ -159,12 +159,14 @@ class Preset:
       ablations: settings that differ, by dotted path, of each ablation; or a function of the
         settings and a run's number of steps that gives the settings of the ablation.
       fit: makes settings that fit a model those of this preset, whatever they were before.
+      targets: whether real pictures are scored as drawings, for which a backbone may need more.
     """
 
     settings: type
     make: Callable[..., Method]
     ablations: Mapping[str, Ablation] = field(default_factory=dict)
     fit: Callable[[Any], Any] = lambda settings: settings
+    targets: bool = False
 
 
 def phase_of(step: int, phases: Sequence[Phase]) -> Phase:

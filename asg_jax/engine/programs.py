@@ -119,6 +119,14 @@ class Explanation:
 
 
 @pytree
+class Remark:
+    """What is said to a model about every drawing of a prompt, to be gone on with greedily."""
+
+    viewing: Viewing
+    texts: Texts
+
+
+@pytree
 class Sentence:
     """Texts to be embedded, and which rows hold their words and no markers."""
 
@@ -265,6 +273,20 @@ def ask_about(
         captions = sample(told, temperature, of_texts[:, :1], lengths.caption)
     replies = Replies(answers, captions, probability)
     return jax.tree.map(lambda x: x.reshape(-1, images, *x.shape[1:]), replies)
+
+
+def remark(
+    backbone: Backbone, processor: Processor, max_tokens: int, params: Params, batch: Remark
+) -> Texts:
+    """The likeliest continuation of texts about drawings, token by token; axes (B, L, G, N)."""
+    images = batch.viewing.pixels.shape[1]
+    prefix = backbone.prefill(params, view(backbone, processor, params, batch.viewing))
+    texts = _repeat(batch.texts, images)
+    shape = texts.ids.shape[:2]
+    sampler = TextSampler(jnp.zeros(shape), max_tokens, processor.stop_ids)
+    unused = jax.random.split(jax.random.key(0), shape)
+    said = sample_text(backbone, params, prefix, texts.ids, texts.mask, unused, sampler).texts
+    return jax.tree.map(lambda x: x.reshape(-1, images, *x.shape[1:]), said)
 
 
 def compare(

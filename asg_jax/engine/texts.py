@@ -12,6 +12,7 @@ from functools import lru_cache
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import EinopsError
 from jaxtyping import Array
 from PIL import Image as Pillow
 from PIL.Image import Image as Picture
@@ -104,9 +105,10 @@ class Scribe:
         """
         shape = len(rows), len(rows[0]), room
         ids, mask = np.zeros(shape, np.int32), np.zeros(shape, bool)
-        for place in np.ndindex(*shape[:2]):
-            tokens = self.processor.ids(rows[place[0]][place[1]])[:room]
-            ids[place][: len(tokens)], mask[place][: len(tokens)] = tokens, True
+        for n, row in enumerate(rows):
+            for m, text in enumerate(row):
+                tokens = self.processor.ids(text)[:room]
+                ids[n, m, : len(tokens)], mask[n, m, : len(tokens)] = tokens, True
         return Texts(host(ids), host(mask))
 
     def poll(self, rows: Sequence[Sequence[Contrast]], room: int) -> Poll:
@@ -164,8 +166,11 @@ class Scribe:
           UserError: the vision tower would resize such a picture.
         """
         request = self.processor.prompt([[Pillow.new("RGB", (width, height))]], "ask")
-        seen = self.processor.view(jnp.zeros((1, height, width, 3)))
-        if not np.array_equal(request.images[0].grid, seen.grid):
+        try:
+            seen = self.processor.view(jnp.zeros((1, height, width, 3))).grid
+        except EinopsError:  # no whole number of patches
+            seen = ()
+        if not np.array_equal(request.images[0].grid, seen):
             raise UserError(
                 f"the vision tower does not read drawings of {width} x {height} pixels as they "
                 "are; choose another sampler.grid."

@@ -19,15 +19,17 @@ JUDGES: Mapping[str, Ablation] = {
 }
 
 
-def _related(module: Any, make: Callable[..., Any], fit: Callable[[Any], Any]) -> Preset:
-    known = {field.name for field in fields(module.Settings)}
-    return Preset(module.Settings, make, {**CONTROL, **(JUDGES if "judge" in known else {})}, fit)
+def _related(
+    module: Any, make: Callable[..., Any], fit: Callable[[Any], Any], targets: bool = False
+) -> Preset:
+    judged = any(field.name == "judge" for field in fields(module.Settings))
+    return Preset(module.Settings, make, {**CONTROL, **(JUDGES if judged else {})}, fit, targets)
 
 
 METHODS: dict[str, Preset] = {
     "asg": Preset(Settings, Asg, ABLATIONS),
-    "suder_grpo": _related(suder, suder.Suder, suder.fit_grpo),
-    "suder_simpo": _related(suder, suder.Suder, suder.fit_simpo),
+    "suder_grpo": _related(suder, suder.Suder, suder.fit_grpo, targets=True),
+    "suder_simpo": _related(suder, suder.Suder, suder.fit_simpo, targets=True),
     "gvu": _related(gvu, gvu.GvU, gvu.fit),
     "internal_gap_sft": _related(internal_gap, internal_gap.InternalGap, internal_gap.fit_sft),
     "internal_gap_dpo": _related(internal_gap, internal_gap.InternalGap, internal_gap.fit_dpo),

@@ -84,9 +84,8 @@ class Seer(Recipe):
     @property
     def phases(self) -> Sequence[Phase]:
         """See `asg_jax.engine.method.Method`."""
-        steps = self.settings.evaluator_steps, self.settings.reprompter_steps
-        names = zip(("evaluation", "reprompting"), steps, strict=True)
-        return [Phase(name, count, "generation") for name, count in names]
+        first = Phase("evaluation", self.settings.evaluator_steps, "generation")
+        return first, Phase("reprompting", self.settings.reprompter_steps, "generation")
 
     def step(self, state: TrainState, examples: Examples) -> Step:
         """See `asg_jax.engine.method.Method`."""

@@ -71,6 +71,15 @@ class SRUM(DrawingMethod):
             raise UserError("cells must be from (1, 1) to (3, 3).")
         self.learning = partial(learn_regions, settings, self.learning)
 
+    def lacking(self, kind: str) -> str:
+        """See `DrawingMethod`."""
+        if kind == "flow":
+            return ""
+        return (
+            "srum weighs the places of a drawing, but the bits of this backbone lie on several"
+            " grids; take a flow backbone."
+        )
+
     def paint(self, state: TrainState, moment: Moment, prompts: Sequence[str | None]) -> Canvas:
         """Draws, and asks about every region too."""
         engine, settings = self.engine, self.settings

@@ -56,6 +56,13 @@ ENGLISH = Language(
         "Does this image show exactly the following: {caption}\n"
         "Check every object, its number, its color and its place. Answer with yes or no."
     ),
+    think=(
+        "Does this image show exactly the following: {caption}\n"
+        "Take that apart into short questions about single objects, numbers, colors and places. "
+        "Between <think_start> and <think_end> write every question and, right behind its question "
+        "mark, yes or no for this image. Then write your verdict between <answer_start> and "
+        "<answer_end>, yes or no."
+    ),
     region=(
         "Look at nothing but the {place} part of this image. The image should show: {caption}\n"
         "Is what stands in that part as it should be, and well drawn? Answer with yes or no."

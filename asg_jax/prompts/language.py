@@ -38,6 +38,8 @@ class Language:
         answers, while it sees a picture.
       again: the same after a first try was rejected for a `{reason}`.
       match: asks whether a picture shows a `{caption}`, for a plain yes or no.
+      think: tells a model to take a `{caption}` apart into questions and to answer each for a
+        picture, as `answers.checked_questions` reads it; empty where no model can.
       region: asks whether the part at some `{place}` of a picture is as a `{caption}` has it, for a
         plain yes or no.
       compare: shows two pictures and asks which of them shows a `{caption}`.
@@ -54,6 +56,7 @@ class Language:
     decompose: str
     again: str
     match: str
+    think: str
     region: str
     compare: str
     write: str

@@ -32,6 +32,7 @@ SCENES = Language(
     decompose=INSTRUCTIONS["decompose"],
     again=INSTRUCTIONS["decompose"],  # the language has no words for reasons: just try again
     match=INSTRUCTIONS["match"],
+    think="",
     region="{place}: " + INSTRUCTIONS["match"],
     compare=INSTRUCTIONS["compare"],
     write=INSTRUCTIONS["write"],

@@ -19,5 +19,5 @@ def test_places_are_weighed_by_what_the_judge_says_of_them(model, variant: str) 
 
 @bits
 def test_a_backbone_of_bits_has_no_places(model) -> None:
-    with pytest.raises(UserError, match="regional.* does not train a backbone of kind 'bits'"):
+    with pytest.raises(UserError, match="places of a drawing, but the bits of this backbone"):
         make(model, "srum")

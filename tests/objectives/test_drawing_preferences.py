@@ -116,7 +116,7 @@ def test_a_policy_that_is_its_reference_prefers_nothing(painter):
 
 def test_feature_dpo_by_hand():
     got = losses(FLOW, FeatureDPO(gamma=5.0, draws=2), lesson(FLOW))
-    drawn = np.concatenate([own(FLOW).drawn.values] * 2, axis=1)
+    drawn = jnp.concatenate([own(FLOW).drawn.values] * 2, axis=1)
 
     def far(adapter):
         now, goal, t = velocities(adapter, 2)

@@ -130,7 +130,7 @@ def test_dpo_compares_sums_with_those_of_the_frozen_model():
     found = losses(DPO(beta=0.3, nll=0.5))
     want = preferred(0.3 * (total(LOG_PROBS) - total(REFERENCE)))
     np.testing.assert_array_equal(found.kept, PREFERRED)
-    close(found.values[PREFERRED], want - 0.5 * of_texts(LOG_PROBS)[PREFERRED])
+    close(found.values[PREFERRED], np.array(want) - 0.5 * of_texts(LOG_PROBS)[PREFERRED])
 
 
 def test_simpo_compares_log_probs_per_token():

@@ -31,8 +31,18 @@ from asg_jax.train.benchmarks.metering import Metered, Replaced, YesMan
 from asg_jax.train.benchmarks.page import page
 from asg_jax.train.benchmarks.power import Truth, change, decided, power, spearman
 from asg_jax.train.benchmarks.rewards_report import lines
-from asg_jax.train.benchmarks.scoring import GROUPS, Judge, Own, Scores, Subject, Table, chosen
+from asg_jax.train.benchmarks.scoring import (
+    GROUPS,
+    Judge,
+    Own,
+    Scores,
+    Subject,
+    Table,
+    chosen,
+    readable,
+)
 from asg_jax.train.benchmarks.trials import VERSION, Trial, drawings, renders, tricked
+from asg_jax.train.data.scenes import CANVAS
 from asg_jax.train.evolve.config import RunConfig, read
 from asg_jax.train.evolve.learned import open_roles
 from asg_jax.train.flags import define_config, number, parse
@@ -52,7 +62,7 @@ def define() -> flags.FlagValues:
     number(f, "prompts", 96, "Texts of each set of known truth.", least=2, most=100_000)
     number(f, "images", 8, "Drawings of each text.", least=2, most=1000)
     number(f, "repeat", 3, "Timings of every signal; medians are printed.", least=1, most=1000)
-    number(f, "pictures", 64, "Pictures that are scored under many texts.", least=1, most=100_000)
+    number(f, "pictures", 16, "Pictures that are scored under many texts.", least=1, most=100_000)
     number(f, "texts", 8, "Texts that each of them is scored under.", least=1, most=1000)
     flags.DEFINE_boolean("plain", True, "Time the plain form as well.", f)
     number(f, "bandwidth", None, "Of the device, in GB/s: prints the used share.", float, above=0)
@@ -137,8 +147,9 @@ def _trials(f: flags.FlagValues, config: RunConfig, model: Model) -> list[Trial]
         ]
     if config.language != SCENES:
         raise UserError("the sets of known truth are rendered scenes; give --pairs=FILE.jsonl.")
+    side = readable(model, config.language, CANVAS)
     own = drawings(model, config.eval, f.prompts, f.images)
-    return [renders(config.eval.seed, f.prompts), own]
+    return [trial.enlarged(side) for trial in (renders(config.eval.seed, f.prompts), own)]
 
 
 def _possible(table: Table, trials: Sequence[Trial]) -> Table:

@@ -17,7 +17,9 @@ from asg_jax.backbone import Params
 from asg_jax.engine.method import Examples, Method, Scorer
 from asg_jax.engine.model import UnifiedModel
 from asg_jax.engine.placement import OneDevice, Placement
+from asg_jax.engine.programs import Lengths
 from asg_jax.engine.state import TrainState
+from asg_jax.engine.texts import Scribe
 from asg_jax.errors import UserError
 from asg_jax.methods import preset
 from asg_jax.models.pictures import to_picture
@@ -33,6 +35,7 @@ Table = Mapping[str, Signal | Own]
 Scores = dict[str, Float[np.ndarray, "G L"]]
 
 GROUPS = 8  # scored together
+SIDES = 64  # that are tried
 
 
 def chosen(names: Sequence[str]) -> Table:
@@ -71,6 +74,24 @@ def _import(name: str) -> Signal | Own:
             " asg_jax.signals.table.Signal."
         )
     return cast(Signal | Own, found)
+
+
+def readable(model: Model, language: str, least: int) -> int:
+    """The least side in pixels, from `least` on, of pictures that are drawn and read as they are.
+
+    Raises:
+      UserError: there is none that is of use.
+    """
+    scribe = Scribe(model.processor, LANGUAGES[language], Lengths())
+    step = model.backbone.spec.token_pixels
+    first = -(-least // step)
+    for count in range(first, first + SIDES):
+        try:
+            scribe.frame(count * step, count * step, 1)
+            return count * step
+        except UserError:
+            continue
+    raise UserError(f"the model reads no picture of {least} pixels and a little more as it is.")
 
 
 @dataclass(frozen=True, eq=False)

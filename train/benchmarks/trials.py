@@ -66,6 +66,13 @@ class Trial:
         references = None if self.references is None else self.references[:count]
         return Trial(self.name, self.texts[:count], self.pictures[:count], references, truth)
 
+    def enlarged(self, side: int) -> Trial:
+        """The same pictures with sides of at least as many pixels, each pixel as a block."""
+        rows = np.arange(side) * self.pictures.shape[2] // side
+        grow = lambda x: x[..., rows, :, :][..., rows, :]
+        references = None if self.references is None else grow(self.references)
+        return replace(self, pictures=grow(self.pictures), references=references)
+
 
 def renders(seed: int, count: int) -> Trial:
     """Scenes that meet their caption, and scenes with one fault that it would notice.

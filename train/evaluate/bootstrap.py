@@ -1,9 +1,9 @@
 """Confidence intervals of scores and of differences between them: a bootstrap over pictures.
 
 Items of one picture are drawn together: several questions share it, and a model that misreads it
-errs on all of them. Models that answered the same items share the resamples, which makes their
-difference a paired one. What varies is the items; the models, and the runs that made them, are
-taken as given.
+errs on all of them. So are drawings of one prompt, which comes more than once in a set. Models that
+answered the same items share the resamples, which makes their difference a paired one. What varies
+is the items; the models, and the runs that made them, are taken as given.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Int, Key, UInt8
 
+from asg_jax.answers import class_ids
 from asg_jax.backbone import Backbone, Params, Request, Sampler, to_uint8
 from asg_jax.models.registry import Model
 from asg_jax.rollout.image import draw_pictures
@@ -78,7 +79,7 @@ def judge_pictures(
     measures = {DRAWN: (right[:1], clear[:1])} | (best if len(pictures) > 1 else {})
     return Outcomes(
         seed=seed,
-        clusters=np.arange(len(prompts)),
+        clusters=np.array(class_ids(map(str, prompts))),  # many prompts occur more than once
         labels={
             "category": tuple(prompt.category for prompt in prompts),
             "combination": tuple("held out" if p.held_out else "trained" for p in prompts),

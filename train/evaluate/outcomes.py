@@ -16,8 +16,8 @@ class Outcomes:
 
     Attributes:
       seed: gives the items; equal seeds and sizes mean equal items.
-      clusters: number of the picture (or prompt) that an item belongs to, from 0 on. Items of one
-        cluster are not independent.
+      clusters: number of the picture (or text of the prompt) that an item belongs to, from 0 on.
+        Items of one cluster are not independent.
       labels: groups of items whose scores are told apart: label -> its value for every item.
       right: measure -> which outputs came out right; a measure may have several for each item.
       clear: measure -> which outputs can be judged at all.

@@ -66,10 +66,11 @@ def assemble(config: RunConfig) -> Parts:
     sizes = {"understanding": config.batch.understanding, "generation": config.batch.generation}
     MeshPlacement(mesh).check(sizes)
     source = open_source(config.data)
-    model = open_model(config.model, config.dtype or None, mesh)
+    chosen = preset(config.method.name)
+    model = open_model(config.model, config.dtype or None, mesh, chosen.targets)
     placement = MeshPlacement(mesh, config.mesh.rollouts, model.family.rules)
     backbone = model.family.remat(model.backbone, config.remat)
-    method = preset(config.method.name).make(
+    method = chosen.make(
         model=UnifiedModel(backbone, model.base, model.processor, model.family.roles),
         language=language,
         settings=config.method,

@@ -42,7 +42,7 @@ def test_draws_the_same_pictures_for_the_same_seed(folder, tmp_path, capsys):
     assert "wrote 2 pictures" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("verifier", ["p_yes", "likelihood"])
+@pytest.mark.parametrize("verifier", ["p_yes", "likelihood", "cotv"])
 def test_the_best_of_several_are_among_all(folder, tmp_path, capsys, verifier):
     words = ["a red kite", "--height=32", "--width=32", f"--verifier={verifier}"]
     assert run(folder, *words, f"--out={tmp_path / 'all'}", "--count=4") == 0
