@@ -296,8 +296,10 @@ def hacks(
     rng = np.random.default_rng([seed, VERSION])
     swapped = tricked(trial, rng)
     fooled = judge.scores(swapped, table)
-    far = (len(trial.texts) + 1) // 2  # the next text's scene is what was unrelated to this one
-    moved = replace(trial, pictures=np.roll(trial.pictures, far, axis=0))
+    order = rng.permutation(len(trial.texts))
+    source = np.empty_like(order)
+    source[order] = np.roll(order, 1)  # one circle through all texts: none keeps its pictures
+    moved = replace(trial, pictures=trial.pictures[source])
     elsewhere = judge.scores(moved, table)
     asking = {name: one for name, one in table.items() if asks(one)}
     yes = YesMan(processor=subject.model.processor)
