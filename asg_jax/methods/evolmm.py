@@ -7,6 +7,7 @@ a running baseline and an adaptive KL coefficient.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -30,7 +31,6 @@ from asg_jax.ranges import bounded
 from asg_jax.signals.rewards import agreement_rewards
 from asg_jax.signals.vote import gaussian, vote
 
-PURPOSES = (0, 1, 2)  # of random numbers: of questions, of answers, of learning
 ROLE = TextRole(rank=16, alpha=32.0, kl_start=1e-3, kl_least=1e-8, objective=Reinforce())
 
 
@@ -80,12 +80,16 @@ class EvoLMM(Recipe):
     """Implements `asg_jax.engine.method.Method`."""
 
     names = ("proposer", "solver")
-    phases = (Phase("understanding", 1, "understanding"),)
 
     def __init__(self, *args: Any, **kwargs: Any):
         """See `asg_jax.engine.method.Preset.make`."""
         super().__init__(*args, **kwargs)
         self.learning = partial(learn, self.engine.model.backbone, self.settings)
+
+    @property
+    def phases(self) -> Sequence[Phase]:
+        """See `asg_jax.engine.method.Method`."""
+        return (Phase("understanding", 1, "understanding"),)
 
     def start_memory(self) -> PyTree:
         """The baseline of either role."""
@@ -94,11 +98,10 @@ class EvoLMM(Recipe):
     def step(self, state: TrainState, examples: Examples) -> Step:
         """See `asg_jax.engine.method.Method`."""
         engine, settings = self.engine, self.settings
-        roles = [engine.params(state, name) for name in self.names]
-        how = settings.answers, settings.temperature, PURPOSES
-        debate, texts = hold_debate(engine, *roles, engine.moment(examples), *how)
+        proposer, solver = (engine.params(state, name) for name in self.names)
+        moment, how = engine.moment(examples), (settings.answers, settings.temperature)
+        debate, texts = hold_debate(engine, proposer, solver, moment, *how)
         learned = engine.learn(self.learning, state, debate)
-
         return self.told("understanding", learned, partial(best_rows, *texts))
 
 
