@@ -42,13 +42,11 @@ class Settings:
       name: of the preset.
       answers: N, to the question on each picture.
       temperature: of questions and answers.
-      proposer, solver: how the roles learn.
+      proposer, solver, optimizer: how the roles learn.
       proposer_every: steps of the Solver to one of the Proposer.
-      optimizer: what their updates share.
       lengths: room for texts.
       power, verbosity, terse: see `signals.rewards.agreement_rewards`.
-      entropy: in nats, of the answers to the best question.
-      width: of the band around it, in nats.
+      entropy, width: peak and band of the answers' entropy that a question should have, in nats.
       momentum: of the running mean of either role's rewards, per sample.
       shuffled: rewards are dealt at random among the samples of the batch: the control.
     """
@@ -113,10 +111,7 @@ def learn(
     state: TrainState,
     debate: Debate,
 ) -> Learned:
-    """One update of the Solver, and of the Proposer when it is due.
-
-    Arguments are those of `asg_jax.engine.drawing.learn_drawing`.
-    """
+    """Updates as `asg_jax.engine.drawing.learn_drawing`: the Proposer's only when it is due."""
     votes, of_step = vote(debate.labels, debate.parsed[:, None]), keys(debate.stream, 4)[0]
     numbers = settings.power, settings.verbosity, settings.terse
     solver = agreement_rewards(votes.shares, debate.words, *numbers)
