@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Array, Float
 
+from asg_jax.answers import checked_questions
 from asg_jax.backbone import Params
 from asg_jax.engine.engine import Engine, Moment
 from asg_jax.engine.looking import Look, look

@@ -13,6 +13,8 @@ from asg_jax.engine.engine import Engine, Moment
 from asg_jax.objectives.texts import Said
 from asg_jax.pytree import pytree
 
+ASK, SOLVE, LEARN = range(3)  # what random numbers are for
+
 
 @pytree
 class Debate:
@@ -42,7 +44,6 @@ def hold_debate(
     moment: Moment,
     answers: int,
     temperature: float,
-    purposes: tuple[int, int, int],
 ) -> tuple[Debate, tuple[list[dict[str, Any]], list[list[str]]]]:
     """Lets one role ask and another answer; answers count as in EvoLMM (arXiv 2511.16672).
 
@@ -53,20 +54,17 @@ def hold_debate(
       moment: the step.
       answers: N.
       temperature: of questions and answers.
-      purposes: of the random numbers of questions, of answers, and of what follows.
 
     Returns:
       What was said; what people read, pictures with answers and the questions.
     """
     scribe, lengths, ids = engine.scribe, engine.lengths, moment.examples.ids
     told = scribe.tell([[engine.language.ask]] * len(ids))
-    asked = engine.continue_texts(
-        proposer, lengths.question, moment, told, temperature, purposes[0]
-    )
+    asked = engine.continue_texts(proposer, lengths.question, moment, told, temperature, ASK)
     questions = [row[0] for row in scribe.questions(engine.placement.get(asked.rollout.texts))]
     framed = [[engine.language.frame(q or "")[0]] * answers for q in questions]
     told = scribe.tell(framed, scribe.framed)
-    answered = engine.continue_texts(solver, lengths.answer, moment, told, temperature, purposes[1])
+    answered = engine.continue_texts(solver, lengths.answer, moment, told, temperature, SOLVE)
     spoken = scribe.hear(engine.placement.get(answered.rollout.texts))
     plain = [[plain_answer(parse_answer(text)) for text in row] for row in spoken]
     words = [[words_before_answer(text) for text in row] for row in spoken]
@@ -74,7 +72,7 @@ def hold_debate(
         host(np.array([class_ids(row) for row in plain], np.int32)),
         host(np.array(words, np.int32)),
         host(np.array([question is not None for question in questions])),
-        moment.examples.stream(purposes[2]),
+        moment.examples.stream(LEARN),
     )
     pairs = zip(ids, plain, strict=True)
     heads = [{"picture": number, "answers": ", ".join(row)} for number, row in pairs]

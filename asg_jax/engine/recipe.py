@@ -47,7 +47,6 @@ class Recipe:
     """
 
     names: Sequence[str] = ("generator",)  # of the roles
-    phases: Sequence[Phase] = (Phase("generation", 1, "generation"),)
 
     def __init__(
         self,
@@ -73,6 +72,11 @@ class Recipe:
     def roles(self) -> Sequence[str]:
         """See `asg_jax.engine.method.Method`."""
         return self.names
+
+    @property
+    def phases(self) -> Sequence[Phase]:
+        """See `asg_jax.engine.method.Method`."""
+        return (Phase("generation", 1, "generation"),)
 
     @property
     def anchored(self) -> bool:

@@ -7,6 +7,7 @@ a running baseline and an adaptive KL coefficient.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -30,7 +31,6 @@ from asg_jax.ranges import bounded
 from asg_jax.signals.rewards import agreement_rewards
 from asg_jax.signals.vote import gaussian, vote
 
-PURPOSES = (0, 1, 2)  # of random numbers: of questions, of answers, of learning
 ROLE = TextRole(rank=16, alpha=32.0, kl_start=1e-3, kl_least=1e-8, objective=Reinforce())
 
 
@@ -42,13 +42,11 @@ class Settings:
       name: of the preset.
       answers: N, to the question on each picture.
       temperature: of questions and answers.
-      proposer, solver: how the roles learn.
+      proposer, solver, optimizer: how the roles learn.
       proposer_every: steps of the Solver to one of the Proposer.
-      optimizer: what their updates share.
       lengths: room for texts.
       power, verbosity, terse: see `signals.rewards.agreement_rewards`.
-      entropy: in nats, of the answers to the best question.
-      width: of the band around it, in nats.
+      entropy, width: peak and band of the answers' entropy that a question should have, in nats.
       momentum: of the running mean of either role's rewards, per sample.
       shuffled: rewards are dealt at random among the samples of the batch: the control.
     """
@@ -80,12 +78,16 @@ class EvoLMM(Recipe):
     """Implements `asg_jax.engine.method.Method`."""
 
     names = ("proposer", "solver")
-    phases = (Phase("understanding", 1, "understanding"),)
 
     def __init__(self, *args: Any, **kwargs: Any):
         """See `asg_jax.engine.method.Preset.make`."""
         super().__init__(*args, **kwargs)
         self.learning = partial(learn, self.engine.model.backbone, self.settings)
+
+    @property
+    def phases(self) -> Sequence[Phase]:
+        """See `asg_jax.engine.method.Method`."""
+        return (Phase("understanding", 1, "understanding"),)
 
     def start_memory(self) -> PyTree:
         """The baseline of either role."""
@@ -94,11 +96,10 @@ class EvoLMM(Recipe):
     def step(self, state: TrainState, examples: Examples) -> Step:
         """See `asg_jax.engine.method.Method`."""
         engine, settings = self.engine, self.settings
-        roles = [engine.params(state, name) for name in self.names]
-        how = settings.answers, settings.temperature, PURPOSES
-        debate, texts = hold_debate(engine, *roles, engine.moment(examples), *how)
+        proposer, solver = (engine.params(state, name) for name in self.names)
+        moment, how = engine.moment(examples), (settings.answers, settings.temperature)
+        debate, texts = hold_debate(engine, proposer, solver, moment, *how)
         learned = engine.learn(self.learning, state, debate)
-
         return self.told("understanding", learned, partial(best_rows, *texts))
 
 
@@ -110,10 +111,7 @@ def learn(
     state: TrainState,
     debate: Debate,
 ) -> Learned:
-    """One update of the Solver, and of the Proposer when it is due.
-
-    Arguments are those of `asg_jax.engine.drawing.learn_drawing`.
-    """
+    """Updates as `asg_jax.engine.drawing.learn_drawing`: the Proposer's only when it is due."""
     votes, of_step = vote(debate.labels, debate.parsed[:, None]), keys(debate.stream, 4)[0]
     numbers = settings.power, settings.verbosity, settings.terse
     solver = agreement_rewards(votes.shares, debate.words, *numbers)

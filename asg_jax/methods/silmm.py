@@ -63,7 +63,10 @@ fit_kc = partial(_fit, "silmm_kc", FeatureDPO())
 class SILMM(DrawingMethod):
     """Implements `asg_jax.engine.method.Method`; the anchor is the model of the round before."""
 
-    anchored = True
+    @property
+    def anchored(self) -> bool:
+        """See `asg_jax.engine.recipe.Recipe`."""
+        return True
 
     def __init__(self, *args: Any, **kwargs: Any):
         """See `asg_jax.engine.method.Preset.make`."""

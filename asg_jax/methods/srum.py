@@ -107,7 +107,8 @@ def learn_regions(
     """`asg_jax.engine.drawing.learn_drawing` with weights of places."""
     verdict, regions = canvas.found.record.verdict, canvas.own
     assert verdict is not None  # `look` always finds it
-    size = canvas.drawn.pixels.shape[2:4]
+    _, _, height, width, _ = canvas.drawn.pixels.shape
+    size = height, width
     boxes = grid_boxes(size, settings.cells)
     overall, scores = verdict.yes - verdict.no, regions.yes - regions.no
     weights = reward_map(boxes, scores, overall, size, settings.variant)

@@ -73,7 +73,6 @@ class Suder(DrawingMethod):
     """Implements `asg_jax.engine.method.Method`."""
 
     names = ("solver", "generator")
-    phases = (Phase("understanding", 1, "understanding"), Phase("generation", 1, "generation"))
     judged_by = "solver"
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -83,6 +82,11 @@ class Suder(DrawingMethod):
         numbers = settings.captions, settings.caption_temperature, settings.draws
         self.how = Captioning(*numbers, settings.sampler.shift)
         self.captioning = partial(learn_captions, self.engine.model.backbone, settings)
+
+    @property
+    def phases(self) -> Sequence[Phase]:
+        """See `asg_jax.engine.method.Method`."""
+        return (Phase("understanding", 1, "understanding"), *super().phases)
 
     def prepare(self, pictures: Sequence[Picture]) -> Request:
         """See `asg_jax.engine.method.Method`."""

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -166,15 +166,15 @@ def _condition(backbone: Backbone, params: Params, request: Request, key: Array)
     return backbone.condition(params, encode(backbone, params, request), key[None])
 
 
-@partial(jax.jit, static_argnums=(0, 4))
-def _looped(
-    backbone: Backbone, params: Params, condition: PyTree, state: State, sampler: Sampler, i: Array
+def _advance(
+    backbone: Backbone, params: Params, condition: PyTree, state: State, sampler: Sampler, i: Any
 ) -> State:
     return backbone.step(params, condition, state, i, sampler)
 
 
+_looped = jax.jit(_advance, static_argnums=(0, 4))
 # Where steps differ in shape, each has a program of its own.
-_unrolled = jax.jit(_looped.__wrapped__, static_argnums=(0, 4, 5))
+_unrolled = jax.jit(_advance, static_argnums=(0, 4, 5))
 
 
 @partial(jax.jit, static_argnums=(0, 4))

@@ -16,7 +16,7 @@ Variant = Literal["paper", "release"]
 
 
 def reward_map(
-    boxes: Int[Array, "*batch R 4"],
+    boxes: Int[Array, "*#batch R 4"],
     scores: Float[Array, "*batch R"],
     overall: Float[Array, "*batch"],
     size: tuple[int, int],

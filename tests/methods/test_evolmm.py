@@ -1,5 +1,6 @@
 """EvoLMM on tiny random models."""
 
+import jax.numpy as jnp
 import numpy as np
 
 from asg_jax.signals.vote import gaussian
@@ -18,6 +19,6 @@ def test_the_solver_learns_at_every_step_and_the_proposer_when_it_is_due(model) 
 
 
 def test_seven_entropies_of_five_answers_earn_what_they_should() -> None:
-    entropies = np.array([0, 0.500, 0.673, 0.950, 1.055, 1.332, 1.609])
+    entropies = jnp.array([0, 0.500, 0.673, 0.950, 1.055, 1.332, 1.609])
     want = [0.037, 0.521, 0.810, 0.990, 0.907, 0.467, 0.128]
     np.testing.assert_allclose(gaussian(entropies, 0.9, 0.35), want, atol=2e-3)

@@ -1,6 +1,7 @@
 """GvU on tiny random models, and rewards mixed of any signals."""
 
 import numpy as np
+import pytest
 
 from asg_jax.signals.table import DRAWINGS, weights_of
 from tests.methods.relatives import make, moved, run
@@ -16,6 +17,7 @@ def test_drawings_that_explain_their_prompts_are_learned_from(model) -> None:
     assert len(report.pictures) and report.rows[0]["prompt"]
 
 
+@pytest.mark.slow
 def test_a_mix_of_signals_needs_no_code(model) -> None:
     _, _, (report,) = run(make(model, "gvu", weights=MIXED, judge="ema", source="written"), 1)
     names = ("gvu", "p_yes", "question_margin", "diversity")

@@ -7,6 +7,7 @@ from asg_jax.engine.pairs import prefers_first
 from tests.methods.relatives import make, moved, run
 
 
+@pytest.mark.slow
 def test_the_evaluator_learns_first_then_the_reprompter(model) -> None:
     method = make(model, "seer", evaluator_steps=1, reprompter_steps=1, samples=2)
     first, last, (compared, rewritten) = run(method, 2)
@@ -16,6 +17,7 @@ def test_the_evaluator_learns_first_then_the_reprompter(model) -> None:
     assert "proposer" in moved(first, last)
 
 
+@pytest.mark.slow
 def test_a_liking_of_either_place_cancels_out(model) -> None:
     method = make(model, "seer", samples=2)
     rng = np.random.default_rng(0)

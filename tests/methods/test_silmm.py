@@ -7,6 +7,7 @@ import pytest
 from tests.methods.relatives import make, run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["silmm", "silmm_kc"])
 def test_a_round_draws_with_the_model_before_it(model, name: str) -> None:
     method = make(model, name, round=2)

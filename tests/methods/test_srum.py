@@ -7,6 +7,7 @@ from tests.methods.relatives import make, moved, run
 from tests.tiny import bits, flows
 
 
+@pytest.mark.slow
 @flows
 @pytest.mark.parametrize("variant", ["release", "paper"])
 def test_places_are_weighed_by_what_the_judge_says_of_them(model, variant: str) -> None:

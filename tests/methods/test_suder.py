@@ -6,6 +6,7 @@ import pytest
 from tests.methods.relatives import make, moved, run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["suder_grpo", "suder_simpo"])
 def test_both_directions_learn(model, name: str) -> None:
     first, last, (told, drawn) = run(make(model, name), 2)

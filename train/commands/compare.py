@@ -21,13 +21,15 @@ from asg_jax.train.evolve.run import finish
 from asg_jax.train.evolve.typed import changed
 from asg_jax.train.flags import load_config, number, parse
 
-USAGE = "usage: asg-jax compare [--methods=A,B] [--budget=TOKENS] [--seeds=0,1] [--set=FIELD=VALUE]"
+USAGE = (
+    "usage: asg-jax compare [--methods=A,B] [--budget=TOKENS] [--base=CONFIG] [--set=FIELD=VALUE]"
+)
 
 
 def define() -> flags.FlagValues:
     """The command's flags."""
     f = flags.FlagValues()
-    flags.DEFINE_string("config", "bagel_tiny", "Name of a config, which fits all methods.", f)
+    flags.DEFINE_string("base", "bagel_tiny", "A file or config, which fits all methods.", f)
     flags.DEFINE_list("methods", [], "Which of them; all by default.", f)
     number(f, "budget", 1e9, "Token-forwards of each run.", float, above=0)
     flags.DEFINE_list("seeds", ["0", "1", "2"], "Of the runs, and of as many controls.", f)
@@ -43,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     if parse(f, argv, USAGE) is None:
         return 0
     names, place = chosen(f.methods), Path(f.workdir).expanduser()
-    configs = {name: _config(f.config, name, f.set) for name in names}
+    configs = {name: _config(f.base, name, f.set) for name in names}
     prices = {name: priced(config, place) for name, config in configs.items()}
     done: dict[bool, dict[str, list[Path]]] = {
         control: {name: [] for name in names} for control in (False, True)

@@ -81,7 +81,7 @@ def main(argv: Sequence[str]) -> None:
     model, roles = open_roles(f.model)
     request = model.processor.prompt([[*picture, words[0]]], "draw")
     sampler = make_sampler(f, model, request)
-    if picture and (f["best-of"].value > 1 or f.search):
+    if picture and (best_of_n(f) > 1 or f.search):
         raise UserError("an edit is not verified; leave out --best-of and --search.")
     if f.search:
         drawn = search_pictures(f, model, roles, request, sampler, words[0])
@@ -97,6 +97,11 @@ def main(argv: Sequence[str]) -> None:
     print(f"wrote {len(drawn)} pictures to {folder}: {first:04d}.png to {last:04d}.png")
 
 
+def best_of_n(f: flags.FlagValues) -> int:
+    """The value of --best-of, whose name is none of Python's."""
+    return int(f["best-of"].value or 1)
+
+
 def best_pictures(
     f: flags.FlagValues,
     model: Model,
@@ -106,7 +111,7 @@ def best_pictures(
     prompt: str,
 ) -> UInt8[np.ndarray, "N H W 3"]:
     """As many pictures as asked for, the best of N times as many by the model's own verdict."""
-    several, steps = f["best-of"].value, evaluations(model.backbone.spec, sampler)
+    several, steps = best_of_n(f), evaluations(model.backbone.spec, sampler)
     draw = jax.jit(draw_pictures, static_argnums=(0, 4))
     keys = jax.random.split(jax.random.key(f.seed), (1, f.count * several))
     pixels = draw(model.backbone, roles["generator"], request, keys, sampler)
@@ -116,7 +121,8 @@ def best_pictures(
         scores = verifier(pixels)[0]
         best = np.asarray(best_of(jnp.asarray(scores), f.count))
         pixels = pixels[:, best]
-        report(steps * len(scores), steps * len(scores), verifier, scores[best])
+        spent = steps * len(scores)
+        report(spent, spent, verifier, scores[best].tolist())
     return np.asarray(to_uint8(pixels))[0]
 
 
@@ -129,18 +135,18 @@ def search_pictures(
     prompt: str,
 ) -> UInt8[np.ndarray, "N H W 3"]:
     """As many pictures as asked for, from a search among `--best-of` times as many."""
-    if f["best-of"].value < 2:
+    if best_of_n(f) < 2:
         raise UserError("a search prunes; set --best-of to 2 or more, such as 4.")
     backbone = model.backbone
     if backbone.spec.kind == "flow":
         sampler = replace(sampler, noise_level=NOISE)
-    plan = Plan(trajectories=f.count * f["best-of"].value, survivors=f.count)
+    plan = Plan(trajectories=f.count * best_of_n(f), survivors=f.count)
     language, key = LANGUAGES[f.language], jax.random.key(f.seed)
     verifier = Verifier(model, roles["solver"], language, prompt, f.verifier, sampler.grid)
     judge = lambda pixels: jnp.asarray(verifier(pixels))
     found = search(backbone, roles["generator"], request, key, sampler, plan, judge)
     whole = plan.trajectories * evaluations(backbone.spec, sampler)
-    report(found.evaluations, whole, verifier, found.scores)
+    report(found.evaluations, whole, verifier, found.scores.tolist())
     return np.asarray(to_uint8(found.pixels))
 
 

@@ -98,7 +98,8 @@ def within(config: RunConfig, budget: float, step: float, control: bool) -> RunC
         raise UserError(f"a step of {name} costs {step:.3g} token-forwards; raise --budget.")
     method = config.method
     if control:
-        method = changed(method, preset(name).ablations[CONTROL])
+        changes = preset(name).ablations[CONTROL]
+        method = changes(method, steps) if callable(changes) else changed(method, changes)
         name = f"{name}_control"
     return replace(config, name=f"{name}_{config.seed}", steps=steps, method=method)
 

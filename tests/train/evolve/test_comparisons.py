@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from asg_jax import methods
-from asg_jax.engine.method import Report
+from asg_jax.engine.method import Report, phase_of
 from asg_jax.errors import UserError
 from asg_jax.train.commands import compare
 from asg_jax.train.evolve import comparisons, run
@@ -22,9 +22,11 @@ class Priced(FakeMethod):
     def step(self, state, examples):
         state, later = super().step(state, examples)
 
+        phase = phase_of(examples.step, self.phases).name
+
         def report() -> Report:
             found = later()
-            tokens = 100.0 if found.phase == "understanding" else 300.0
+            tokens = 100.0 if phase == "understanding" else 300.0
             costs = {"cost/sampling": tokens / 4, "cost/solver": 3 * tokens / 4}
             return replace(found, metrics={**found.metrics, **costs})
 
@@ -73,7 +75,7 @@ def test_one_command_makes_the_table(tmp_path):
         "get_config = lambda method: as_config(CONFIG)\n"
     )
     argv = [
-        f"--config={file}",
+        f"--base={file}",
         "--methods=fake",
         "--budget=1000",
         "--seeds=4",
