@@ -75,7 +75,8 @@ class Cost:
       flops: of matmuls and convolutions; a multiplication and an addition are two.
       collectives: bytes of the results of each kind of collective.
       counts: how often each kind runs.
-      open_loops: whether a loop was met whose length only the data know; it counts once.
+      open_loops: whether a loop was met whose length only the data know; it counts as often as
+        it may run at most, or once where the program does not say.
     """
 
     read: float = 0
@@ -183,6 +184,21 @@ class Program:
         counts = compared.opcode == "compare" and "direction=LT" in compared.text
         return int(bounds[0]) if counts and len(bounds) == 1 else None
 
+    def most_trips(self, loop: Instruction) -> int | None:
+        """How often a `while` runs at most, where its condition compares a counter with a number.
+
+        So the loop that draws tokens: it ends sooner once every text has ended.
+        """
+        names, known = [self.called(loop)[0]], list[Instruction]()
+        while names:
+            table = self.computations[names.pop()]
+            known += table.values()
+            names += [name for i in table.values() for name in self.called(i)]
+        compared = [i for i in known if i.opcode == "compare" and "direction=LT" in i.text]
+        whole = [i.text for i in known if i.arrays and i.arrays[0].kind in ("s32", "u32")]
+        bounds = [int(n) for text in whole for n in re.findall(r"^constant\((\d+)\)", text)]
+        return max(bounds) if compared and bounds else None
+
     def _one(self, instruction: Instruction, table: dict[str, Instruction]) -> Cost:
         cost, opcode = Cost(), instruction.opcode
         if opcode in _FREE or opcode.endswith("-done"):
@@ -191,7 +207,7 @@ class Program:
             trips = self.trips(instruction)
             cost.open_loops = trips is None
             for name in self.called(instruction):
-                cost.add(self.cost(name), trips or 1)
+                cost.add(self.cost(name), trips or self.most_trips(instruction) or 1)
             return cost
         if opcode in ("call", "async-start") or opcode == "conditional":
             costs = [self.cost(name) for name in self.called(instruction)]

@@ -33,6 +33,20 @@ def test_a_loop_counts_as_often_as_it_runs():
     assert cost.read < 3 * kernels
 
 
+def test_a_loop_that_ends_with_the_data_counts_as_often_as_it_may_run():
+    """As the one that draws tokens: it ends when all texts have, at the latest after so many."""
+
+    def drawn(x, kernel):
+        more = lambda carry: (carry[0] < 7) & (carry[1].max() < 1e3)
+        step = lambda carry: (carry[0] + 1, jnp.tanh(carry[1] @ kernel))
+        return jax.lax.while_loop(more, step, (0, x))[1]
+
+    like = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
+    compiled = jax.jit(drawn).lower(like(ROWS, WIDTH), like(WIDTH, WIDTH)).compile()
+    cost = Program(compiled.as_text() or "").total
+    assert cost.flops == 7 * PRODUCT and cost.open_loops
+
+
 def test_a_convolution_counts_the_pixels_that_it_sees():
     image, kernel = jnp.zeros((2, 6, 6, 3)), jnp.zeros((3, 3, 3, 4))
     convolve = lambda x, k: jax.lax.conv_general_dilated(

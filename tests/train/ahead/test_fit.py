@@ -1,0 +1,93 @@
+"""Whether a run fits: the sums, what is said of them, and the command."""
+
+import json
+
+import pytest
+
+from asg_jax.train.ahead.account import lines
+from asg_jax.train.ahead.chips import CHIPS, GIB
+from asg_jax.train.ahead.fit import Entry, Fit, plain
+from asg_jax.train.ahead.programs import Report
+from asg_jax.train.main import main
+
+CHIP = CHIPS["v5e"]
+
+
+def report(name, temporaries, seconds=1.0, error=""):
+    sizes = {"arguments": 3 * GIB, "outputs": GIB, "aliased": GIB // 2, "code": GIB // 4}
+    return Report(
+        name, "v5e:2x2", 4, CHIP.memory, 5.0, temporaries=temporaries, seconds=seconds, error=error,
+        **sizes,
+    )  # fmt: skip
+
+
+def found(*entries):
+    mesh, cycle = {"data": 1, "fsdp": 4, "tensor": 1}, {"understanding": 3, "generation": 1}
+    return Fit("run", "asg", "v5e:2x2", CHIP, mesh, 2 * GIB, GIB, 100, cycle, entries)
+
+
+LEARN = Entry("understanding", GIB, report("understanding: learn", 2 * GIB, seconds=2.0))
+DRAW = Entry("generation", 2 * GIB, report("generation: draw", 4 * GIB))
+
+
+def test_memory_adds_up():
+    fit = found(LEARN, DRAW)
+    assert fit.devices == 4 and fit.code == GIB // 2
+    # parameters, state, code, what the step holds, new results, temporaries
+    assert fit.live(LEARN) == (2 + 1 + 0.5 + 1 + 0.5 + 2) * GIB
+    assert fit.peak == fit.live(DRAW) == (2 + 1 + 0.5 + 2 + 0.5 + 4) * GIB
+    assert fit.fits and fit.advice == "The run fits."
+
+
+def test_time_and_price_follow_from_the_utilisation():
+    fit = found(LEARN, DRAW)
+    assert fit.run_seconds(1.0) == 100 / 4 * (3 * 2 + 1)
+    told = plain(fit, 0.5, 3.6)
+    assert told["device_hours"] == pytest.approx(4 * 175 / 0.5 / 3600)
+    assert told["cost"] == pytest.approx(told["device_hours"] * 3.6)
+    printed = "\n".join(lines(fit, told))
+    assert "generation: draw" in printed and "fits: The run fits." in printed
+    assert "100 steps at 50% of the peak" in printed
+
+
+def test_what_does_not_fit_is_told_with_what_to_change():
+    large = found(LEARN, Entry("generation", 0, report("generation: learn", 12 * GIB)))
+    assert not large.fits
+    assert large.advice.startswith("generation: learn is the largest: let config.batch.micro be 1")
+    refused = found(Entry("generation", 0, report("draw", 0, error="RESOURCE_EXHAUSTED: 20G")))
+    assert not refused.fits and "take more devices" in refused.advice
+    broken = found(Entry("generation", 0, report("draw", 0, error="INTERNAL: no such thing")))
+    assert broken.advice == "draw does not compile: INTERNAL: no such thing"
+    assert not found().fits and "Parameters and role state alone take 3.0 GiB" in found().advice
+
+
+@pytest.mark.usefixtures("tpu_compiler")
+def test_a_model_that_one_chip_cannot_hold(tmp_path, capsys):
+    out = tmp_path / "fit.json"
+    words = ["--config=bagel_7b", "--topology=v5e:1x1", "--config.mesh.fsdp=1", f"--out={out}"]
+    assert main(["fit", *words]) == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("does not fit: Parameters and role state alone take 3")
+    (told,) = json.loads(out.read_text())
+    assert told["fits"] is False and told["base"] > 27 * GIB
+
+
+@pytest.mark.usefixtures("tpu_compiler")
+def test_devices_that_cannot_share_the_batches_are_refused(capsys):
+    assert main(["fit", "--config=bagel_7b", "--topology=v5e:2x2"]) == 2
+    assert "4 devices cannot be cut into fsdp=16" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tpu_compiler")
+def test_a_small_run_fits(tmp_path, capsys):
+    out = tmp_path / "fit.json"
+    words = ["--config.batch.understanding=4", "--config.batch.generation=4", f"--out={out}"]
+    assert main(["fit", "--config=bagel_tiny", "--topology=v5e:2x2", *words]) == 0
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1] == "fits: The run fits."
+    (told,) = json.loads(out.read_text())
+    names = {f"{entry['phase']} {entry['report']['name']}" for entry in told["entries"]}
+    assert {"generation generation: draw", "generation generation: learn"} <= names
+    assert all(entry["live"] < told["peak"] + 1 for entry in told["entries"])
+    assert told["cost"] > 0 and told["step_seconds"]["generation"] > 0
