@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from asg_jax.errors import UserError
-from asg_jax.train.benchmarks import rollout
+from asg_jax.train.benchmarks import attention, cycle, rollout, update
 
 USAGE = "usage: asg-jax bench BENCHMARK [FLAGS]"
-BENCHMARKS = {"rollout": rollout}
+BENCHMARKS = {"attention": attention, "rollout": rollout, "update": update, "cycle": cycle}
 
 
 def main(argv: Sequence[str]) -> int | None:
