@@ -92,6 +92,39 @@ def test_collectives_and_memory_spaces_are_read():
     assert cost.written == 7 * (256 + 64 + 1)
 
 
+STEPS = """HloModule m
+
+%body (p: (s32[], bf16[8,4])) -> (s32[], bf16[8,4]) {
+  %p = (s32[], bf16[8,4]{1,0}) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %x = bf16[8,4]{1,0} get-tuple-element(%p), index=1
+  %send = (bf16[8,4]{1,0}, bf16[8,4]{1,0}, u32[], u32[]) collective-permute-start(%x)
+  %got = bf16[8,4]{1,0} collective-permute-done(%send)
+  %two = s32[] constant(2)
+  %next = s32[] add(%i, %two)
+  ROOT %t = (s32[], bf16[8,4]{1,0}) tuple(%next, %got)
+}
+
+%condition (p.1: (s32[], bf16[8,4])) -> pred[] {
+  %p.1 = (s32[], bf16[8,4]{1,0}) parameter(0)
+  %j = s32[] get-tuple-element(%p.1), index=0
+  %n = s32[] constant(8)
+  ROOT %less = pred[] compare(%j, %n), direction=LT
+}
+
+ENTRY %main (a: (s32[], bf16[8,4])) -> (s32[], bf16[8,4]) {
+  %a = (s32[], bf16[8,4]{1,0}) parameter(0)
+  ROOT %w = (s32[], bf16[8,4]{1,0}) while(%a), condition=%condition, body=%body
+}
+"""
+
+
+def test_a_loop_that_takes_two_steps_in_a_round_runs_half_as_often():
+    cost = Program(STEPS).total
+    assert cost.counts == {"collective-permute": 4}
+    assert cost.collectives == {"collective-permute": 4 * 64}  # what arrives, without counters
+
+
 def arguments(mesh, kernels=(LAYERS, WIDTH, WIDTH)):
     cut = lambda shape, *axes: jax.ShapeDtypeStruct(
         shape, jnp.bfloat16, sharding=NamedSharding(mesh, PartitionSpec(*axes))
