@@ -79,7 +79,6 @@ def test_devices_that_cannot_share_the_batches_are_refused(capsys):
     assert "4 devices cannot be cut into fsdp=16" in capsys.readouterr().err
 
 
-GOLDEN = goldens.folder("programs") / "bagel_tiny.json"
 SMALL = [
     "--config=bagel_tiny",
     "--topology=v5e:2x2",
@@ -109,7 +108,7 @@ def test_a_small_run_fits(small):
 @pytest.mark.slow
 def test_no_program_needs_more_than_it_did(small):
     """Memory and collectives of every program; `asg-jax fit` with `SMALL` wrote the golden file."""
-    (before,) = json.loads(GOLDEN.read_text())
+    (before,) = goldens.facts("programs/bagel_tiny.json")
     programs = lambda found: {e["report"]["name"]: e["report"] for e in found["entries"]}
     old, new = programs(before), programs(small)
     assert new.keys() == old.keys() and small["state"] <= before["state"]
