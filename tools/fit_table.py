@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from asg_jax.train.ahead.account import ASSUMPTIONS
-from asg_jax.train.ahead.tables import gib
+from asg_jax.train.ahead.tables import amount
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 HEAD = """# What fits
@@ -52,9 +52,9 @@ def _summary(found: Mapping[str, Any]) -> str:
     cells = [
         f"{found['config']} ({found['method']})",
         _devices(found),
-        gib(found["base"]),
-        gib(found["state"]),
-        f"{gib(found['peak'])} ({share:.0%})",
+        amount(found["base"]),
+        amount(found["state"]),
+        f"{amount(found['peak'])} ({share:.0%})",
         steps if found["fits"] else "",
         run if found["fits"] else "",
         found["advice"],
@@ -77,11 +77,11 @@ def _programs(found: Mapping[str, Any]) -> Iterator[str]:
         moved = (report["collectives"] or {}).items()
         cells = [
             f"{entry['phase']}: {report['name'].partition(': ')[2]}",
-            gib(report["arguments"]),
-            gib(report["temporaries"]),
-            gib(report["code"]),
-            gib(entry["live"]),
-            "; ".join(f"{one['count']} {kind}, {gib(one['bytes'])}" for kind, one in moved),
+            amount(report["arguments"]),
+            amount(report["temporaries"]),
+            amount(report["code"]),
+            amount(entry["live"]),
+            "; ".join(f"{one['count']} {kind}, {amount(one['bytes'])}" for kind, one in moved),
             f"{report['flops'] / 1e12:.3g}",
             f"{report['seconds'] * 1e3:.3g} ms",
             f"{report['compile_seconds']:.0f} s",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from asg_jax.train.ahead.fit import Entry, Fit
-from asg_jax.train.ahead.tables import aligned, gib, remarks
+from asg_jax.train.ahead.tables import aligned, amount, remarks
 
 COLUMNS = (
     "program",
@@ -39,14 +39,14 @@ def lines(found: Fit, told: dict[str, Any]) -> Iterator[str]:
       told: the same as `fit.plain` gives it.
     """
     axes = ", ".join(f"{name} {size}" for name, size in found.mesh.items())
-    memory, share = gib(found.chip.memory), found.peak / found.chip.memory
+    memory, share = amount(found.chip.memory), found.peak / found.chip.memory
     yield (
         f"{found.config} ({found.method}) on {found.topology}: {found.devices} devices of {memory};"
         f" {axes}"
     )
     yield (
-        f"on every device: parameters {gib(found.base)}, role state {gib(found.state)}, code"
-        f" {gib(found.code)}; in use at most {gib(found.peak)}, {share:.0%}"
+        f"on every device: parameters {amount(found.base)}, role state {amount(found.state)}, code"
+        f" {amount(found.code)}; in use at most {amount(found.peak)}, {share:.0%}"
     )
     if found.entries:
         yield ""
@@ -69,10 +69,10 @@ def row(found: Fit, entry: Entry) -> tuple[str, ...]:
         verdict = "does not fit"
     return (
         f"{entry.phase}: {program}",
-        gib(report.arguments),
-        gib(report.temporaries),
-        gib(report.code),
-        gib(live),
+        amount(report.arguments),
+        amount(report.temporaries),
+        amount(report.code),
+        amount(live),
         f"{live / found.chip.memory:.0%}",
         f"{report.flops / 1e12:.3g}",
         f"{report.seconds * 1e3:.3g} ms",

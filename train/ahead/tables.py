@@ -39,7 +39,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 def remarks(report: Report) -> list[str]:
     """The collectives of a program, and what is not known or wrong about it."""
     lines = [
-        f"{report.name}: {found.count} {kind}, {gib(found.bytes)}"
+        f"{report.name}: {found.count} {kind}, {amount(found.bytes)}"
         for kind, found in sorted((report.collectives or {}).items())
     ]
     if report.open_loops:
@@ -60,9 +60,9 @@ def write_json(path: Path, reports: Sequence[Report]) -> None:
 def _row(report: Report) -> tuple[str, ...]:
     return (
         report.name,
-        gib(report.arguments),
-        gib(report.temporaries),
-        gib(report.code),
+        amount(report.arguments),
+        amount(report.temporaries),
+        amount(report.code),
         f"{report.needed / report.memory:.0%}",
         f"{report.flops / 1e12:.3g}",
         f"{report.traffic / 1e9:.3g}",
@@ -72,6 +72,6 @@ def _row(report: Report) -> tuple[str, ...]:
     )
 
 
-def gib(size: float) -> str:
+def amount(size: float) -> str:
     """Bytes for people."""
-    return f"{size / 2**30:.2f} GiB"
+    return f"{size / 2**30:.2f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.2f} MiB"
