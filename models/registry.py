@@ -194,8 +194,9 @@ def describe_model(name: str, dtype: str | None, mesh: Mesh) -> Model:
         size = released.get(place(name).name, size)
     if size in known:
         kind, folder, dtype = known[size], None, dtype or "bfloat16"
-        backbone, processor = kind.random(kind.sizes[size], dtype)
-        processor = replace(processor, tokenizer=PieceTokenizer(processor.tokenizer.specials))
+        backbone, bytewise = kind.random(kind.sizes[size], dtype)
+        texts: Any = bytewise  # a processor of every family has a tokenizer
+        processor: Processor = replace(texts, tokenizer=PieceTokenizer(texts.tokenizer.specials))
     else:
         folder = model_folder(name)
         dtype = dtype or ("float32" if name in shipped_models() else "bfloat16")

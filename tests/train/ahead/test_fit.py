@@ -15,11 +15,20 @@ CHIP = CHIPS["v5e"]
 
 
 def report(name, temporaries, seconds=1.0, error=""):
-    sizes = {"arguments": 3 * GIB, "outputs": GIB, "aliased": GIB // 2, "code": GIB // 4}
     return Report(
-        name, "v5e:2x2", 4, CHIP.memory, 5.0, temporaries=temporaries, seconds=seconds, error=error,
-        **sizes,
-    )  # fmt: skip
+        name,
+        "v5e:2x2",
+        4,
+        CHIP.memory,
+        5.0,
+        arguments=3 * GIB,
+        outputs=GIB,
+        aliased=GIB // 2,
+        temporaries=temporaries,
+        code=GIB // 4,
+        seconds=seconds,
+        error=error,
+    )
 
 
 def found(*entries):

@@ -128,7 +128,7 @@ class FakeMethod:
 
     def __init__(
         self,
-        placement: MeshPlacement | None = None,
+        placement: Rehearsable | None = None,
         *,
         nonfinite: Sequence[int] = (),
         fails: int | None = None,

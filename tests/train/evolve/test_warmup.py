@@ -2,6 +2,7 @@
 
 import json
 import signal
+from typing import Any
 
 import jax
 import pytest
@@ -16,7 +17,8 @@ class Rehearsing(FakeMethod):
     """Takes steps on shapes, too: it asks the examples which step it is."""
 
     def step(self, state, examples):
-        batch = self.placement.put(examples.request["pixels"])
+        request: Any = examples.request
+        batch = self.placement.put(request["pixels"])
         stream = self.placement.put(examples.stream(0))
         rated = self._rate(state.roles["solver"].adapter, (batch, stream))
         state, metrics, _ = self._learn(jax.numpy.float32(1e-3), state, rated)
