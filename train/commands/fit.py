@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from absl import flags
 
 from asg_jax.errors import UserError
@@ -38,6 +39,7 @@ def main(argv: Sequence[str]) -> int:
     f = define()
     if parse(f, argv, USAGE) is None:
         return 0
+    jax.config.update("jax_platforms", "cpu")  # nothing runs, so no accelerator is looked for
     config, out = read(f.config.to_dict()), place(f.out) if f.out else None
     before = _read(out) if out else []
     found = fit(config, f.topology, say)
