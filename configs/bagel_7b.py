@@ -5,6 +5,8 @@ Trains three LoRA adapters (Proposer, Solver, Generator) on the frozen model, fo
 asg-jax evolve --config=bagel_7b --workdir=runs/bagel_7b \
     --config.model=BAGEL-7B-MoT --config.data.folder=PICTURES
 
+`--config=bagel_7b:asg:v5e-64` runs on other devices, those of `MESHES`; what it learns is the same.
+
 The paper's pictures: 10,000 of COCO, SA-1B, TextVQA, GQA and LAION-COCO, without annotations. What
 it reports for BAGEL, base and evolved (not reproduced here: that takes weights and accelerators):
 
@@ -29,6 +31,7 @@ from ml_collections import ConfigDict
 
 from asg_jax.backbone import Sampler
 from asg_jax.engine.roles import DrawingRole, Optimizer, TextRole
+from asg_jax.errors import UserError
 from asg_jax.methods import settings_for
 from asg_jax.objectives.drawings import RWR
 from asg_jax.objectives.texts import Reinforce
@@ -68,6 +71,29 @@ RUN = RunConfig(
 )
 
 
-def get_config(method: str = "asg") -> ConfigDict:
-    """The settings of a run of some method."""
-    return as_config(replace(RUN, method=settings_for(method, METHOD)))
+# Devices as clouds name them. A v5p is named by its cores, two of a device.
+MESHES = {
+    "v5e-16": MeshAxes(fsdp=16),
+    "v5e-64": MeshAxes(fsdp=16, tensor=4),
+    "v5p-16": MeshAxes(fsdp=8),
+    "v6e-16": MeshAxes(fsdp=16),
+    "h200": MeshAxes(),
+    "h100-8": MeshAxes(fsdp=8),
+}
+
+
+def get_config(method: str = "asg", devices: str = "v5e-16") -> ConfigDict:
+    """The settings of a run of some method, on devices of `MESHES`."""
+    method_settings = settings_for(method, METHOD)
+    return as_config(replace(RUN, method=method_settings, mesh=mesh_for(devices)))
+
+
+def mesh_for(devices: str) -> MeshAxes:
+    """The mesh of some devices.
+
+    Raises:
+      UserError: `MESHES` does not name them.
+    """
+    if devices not in MESHES:
+        raise UserError(f"the config has no devices '{devices}'; it has {', '.join(MESHES)}.")
+    return MESHES[devices]

@@ -36,6 +36,7 @@ METHOD = bagel_7b.METHOD | {
 RUN = replace(bagel_7b.RUN, name="vargpt_v11", model="VARGPT-v1.1")
 
 
-def get_config(method: str = "asg") -> ConfigDict:
-    """The settings of a run of some method."""
-    return as_config(replace(RUN, method=settings_for(method, METHOD)))
+def get_config(method: str = "asg", devices: str = "v5e-16") -> ConfigDict:
+    """The settings of a run of some method, on devices of `bagel_7b.MESHES`."""
+    mesh = bagel_7b.mesh_for(devices)
+    return as_config(replace(RUN, method=settings_for(method, METHOD), mesh=mesh))

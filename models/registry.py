@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from asg_jax.errors import UserError
 from asg_jax.models.checkpoint import paths
 from asg_jax.models.places import new_folder, place
 from asg_jax.models.sharding import Rules, shardings
+from asg_jax.models.tokenizers import PieceTokenizer
 
 FAMILIES = (
     "bagel",
@@ -47,6 +48,7 @@ class Family:
       roles: the modules that each role adapts; further entries are a role's other choices.
       sizes: configurations by name, opened with random weights.
       random: backbone and processor of a configuration.
+      official: names of official folders, and of the configurations that they hold.
       small: names of the configurations that pre-training starts from.
       create: writes the json files of a small configuration and a tokenizer of these words.
       autoencoder: part of the base parameters that turns pictures into targets and back.
@@ -69,6 +71,7 @@ class Family:
     roles: Mapping[str, Sequence[LoRASpec]]
     sizes: Mapping[str, Any]
     random: Callable[[Any, str], tuple[Any, Processor]]
+    official: Mapping[str, str]
     small: tuple[str, ...]
     create: Callable[[str, Path, Sequence[str]], None]
     autoencoder: str
@@ -154,12 +157,7 @@ def open_model(
     folder = model_folder(name)
     if name in shipped_models():
         dtype = dtype or "float32"
-    kind = next((k for k in map(family, FAMILIES) if k.describes(folder)), None)
-    if kind is None:
-        raise UserError(
-            f"{folder} is no checkpoint of a known model ({', '.join(FAMILIES)}); it lacks their "
-            "json files."
-        )
+    kind = _family_of(folder)
     if (folder / CONVERTED).is_dir():
         backbone, base, processor = _restore(folder, kind, dtype, mesh)
     else:
@@ -170,6 +168,43 @@ def open_model(
         stored = dtype or str(jax.tree.leaves(base)[0].dtype)
         backbone, part = kind.with_targets(folder, backbone, stored, mesh)
         base = base | part
+    return Model(backbone, base, processor, kind, folder)
+
+
+def describe_model(name: str, dtype: str | None, mesh: Mesh) -> Model:
+    """A model without its weights: in place of the parameters stand their shapes and shardings.
+
+    Args:
+      name: as `open_model` takes it, of a folder only the json and tokenizer files are read; or the
+        name of an official folder, which need not be there: its texts are then counted by words
+        and marks.
+      dtype: of parameters and computation; that of official folders (bfloat16) by default, float32
+        for shipped models.
+      mesh: devices over which the parameters would be cut.
+
+    Raises:
+      UserError: nothing of that name is known.
+    """
+    known = {size: kind for kind in map(family, FAMILIES) for size in kind.sizes}
+    released = {
+        folder: size for kind in map(family, FAMILIES) for folder, size in kind.official.items()
+    }
+    size = name.removeprefix(RANDOM)
+    if not name.startswith(RANDOM) and not place(name).is_dir():
+        size = released.get(place(name).name, size)
+    if size in known:
+        kind, folder, dtype = known[size], None, dtype or "bfloat16"
+        backbone, bytewise = kind.random(kind.sizes[size], dtype)
+        texts: Any = bytewise  # a processor of every family has a tokenizer
+        processor: Processor = replace(texts, tokenizer=PieceTokenizer(texts.tokenizer.specials))
+    else:
+        folder = model_folder(name)
+        dtype = dtype or ("float32" if name in shipped_models() else "bfloat16")
+        kind = _family_of(folder)
+        backbone, processor = kind.open(folder, dtype)
+    abstract = backbone.abstract_base(dtype)
+    lay = lambda leaf, to: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=to)
+    base = jax.tree.map(lay, abstract, shardings(abstract, mesh, kind.rules))
     return Model(backbone, base, processor, kind, folder)
 
 
@@ -188,6 +223,17 @@ def save_converted(folder: Path, model: Model) -> None:
             model.family.describe(model.folder, part)
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save((part / CONVERTED).absolute(), model.base)
+
+
+def _family_of(folder: Path) -> Family:
+    """The family whose json files a folder holds."""
+    kind = next((k for k in map(family, FAMILIES) if k.describes(folder)), None)
+    if kind is None:
+        raise UserError(
+            f"{folder} is no checkpoint of a known model ({', '.join(FAMILIES)}); it lacks their "
+            "json files."
+        )
+    return kind
 
 
 def _restore(

@@ -57,7 +57,9 @@ def state_shardings(state: PyTree, mesh: Mesh, rules: Rules) -> PyTree:
     """The shardings of what learning changes, as a tree of `NamedSharding`.
 
     Wherever it holds adapters (their averages, an optimizer's moments), factor `a` is cut like the
-    inputs of its kernel and `b` like the outputs; everything else is replicated.
+    inputs of its kernel and `b` like the outputs, and over `fsdp` in any case: of eight arrays for
+    each kernel, those that are whole on every device would soon outweigh a large model's share.
+    Everything else is replicated.
     """
     place = lambda keys, leaf: NamedSharding(mesh, _factor(keys, leaf.shape, mesh, rules))
     return jax.tree.map_with_path(place, state)
@@ -68,4 +70,7 @@ def _factor(keys: tuple[Any, ...], shape: Sequence[int], mesh: Mesh, rules: Rule
     axes = _axes(f"{module}.kernel", rules)
     if factor not in ("a", "b") or not axes:
         return PartitionSpec()
-    return _spec(shape, (axes[0], None) if factor == "a" else (None, axes[1]), mesh)
+    own = axes[0] if factor == "a" else axes[1]
+    names = own if own and "fsdp" in own else ",".join(filter(None, [own, "fsdp"]))
+    cuts = (_spec(shape, (n, None) if factor == "a" else (None, n), mesh) for n in (names, own))
+    return next((cut for cut in cuts if any(cut)), PartitionSpec())

@@ -50,6 +50,7 @@ class ByteTokenizer:
     """UTF-8 bytes as ids 0..255, then the special tokens."""
 
     def __init__(self, specials: Mapping[str, int]):
+        self.specials = specials
         self._ids = dict(specials)
         self._texts = {n: text.encode() for text, n in specials.items()}
         self._texts.update({n: bytes([n]) for n in range(256)})
@@ -65,6 +66,20 @@ class ByteTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Invalid UTF-8 and ids that stand for nothing become the replacement character."""
         return b"".join(self._texts.get(n, b"\xff") for n in ids).decode(errors="replace")
+
+
+class PieceTokenizer(ByteTokenizer):
+    """As many ids as a trained tokenizer gives plain English: one for each word or mark.
+
+    It stands in where texts are counted and never read.
+    """
+
+    def encode(self, text: str) -> list[int]:
+        pieces = [[p] if p in self._ids else _PIECES.findall(p) for p in self._split.split(text)]
+        return [self._ids.get(piece, 0) for few in pieces for piece in few]
+
+
+_PIECES = re.compile(r"\w+|[^\w\s]|\n+")
 
 
 def write_word_tokenizer(folder: Path, words: Sequence[str], specials: Mapping[str, int]) -> None:

@@ -105,14 +105,14 @@ def load_config(name: str) -> ConfigDict:
     """What `get_config` of a file, or of a module in `asg_jax.configs`, returns.
 
     Args:
-      name: the config; after a colon comes the argument of its `get_config`, if any.
+      name: the config; after colons come the arguments of its `get_config`, if any.
 
     Raises:
       UserError: there is no such file or module, or it offers no config.
     """
     folder = Path(importlib.import_module("asg_jax.configs").__path__[0])
     known = sorted(file.stem for file in folder.glob("[a-z]*.py"))
-    name, _, argument = name.partition(":")
+    name, *arguments = name.split(":")
     stem = name.removeprefix("configs/").removesuffix(".py")
     path = place(name)
     if not path.is_file():
@@ -127,7 +127,7 @@ def load_config(name: str) -> ConfigDict:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        config = module.get_config(*filter(None, [argument]))
+        config = module.get_config(*arguments)
     except (SyntaxError, ImportError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"the config {path} does not load ({error}); correct it.") from error
     return config

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 from jax.experimental.mesh_utils import create_device_mesh
+from jax.extend.core import Jaxpr
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from asg_jax.errors import UserError
@@ -81,9 +82,7 @@ def share_of(mesh: Mesh, process: int) -> Share:
     return Share(tuple(sorted(own)), count, process == min(p for p in of if of[p] == own))
 
 
-def parallelize(
-    step: Callable[[Any, Any], Any], mesh: Mesh, style: Style = "mesh"
-) -> Callable[[Any, Any], Any]:
+def parallelize(step: Callable[[Any, Any], Any], mesh: Mesh, style: Style = "mesh") -> OnMesh:
     """Compiles `step(params, batch) -> out` for a mesh.
 
     The first axis of every leaf of `batch` and `out` counts examples, a multiple of the devices
@@ -95,10 +94,10 @@ def parallelize(
     if style == "pmap":
         specs = {"in_specs": (PartitionSpec(), BATCH), "out_specs": BATCH}
         shared = jax.shard_map(step, mesh=mesh, check_vma=False, **specs)
-        return jax.jit(shared, compiler_options=options_of(mesh))
+        return OnMesh(mesh, jax.jit(shared, compiler_options=options_of(mesh)))
     examples = NamedSharding(mesh, BATCH)
     laid = {"in_shardings": (None, examples), "out_shardings": examples}
-    return within(mesh, jax.jit(step, compiler_options=options_of(mesh), **laid))
+    return OnMesh(mesh, jax.jit(step, compiler_options=options_of(mesh), **laid))
 
 
 def options_of(mesh: Mesh) -> dict[str, Any]:
@@ -106,11 +105,28 @@ def options_of(mesh: Mesh) -> dict[str, Any]:
     return compiler_options(mesh.devices.flat[0].platform)
 
 
-def within(mesh: Mesh, compiled: Callable[..., Any]) -> Callable[..., Any]:
-    """A program that runs on a mesh, which tells its layers how to keep batches cut."""
+@dataclass(frozen=True)
+class OnMesh:
+    """A program that runs on a mesh, which tells its layers how to keep batches cut.
 
-    def run(*arguments: Any) -> Any:
-        with jax.set_mesh(mesh):
-            return compiled(*arguments)
+    Attributes:
+      mesh: set while the program is traced and while it runs.
+      compiled: what `jax.jit` returns.
+    """
 
-    return run
+    mesh: Mesh
+    compiled: Any
+
+    def __call__(self, *arguments: Any) -> Any:
+        with jax.set_mesh(self.mesh):
+            return self.compiled(*arguments)
+
+    def lower(self, *arguments: Any) -> jax.stages.Lowered:
+        """The program for arguments of these shapes, ready to be compiled."""
+        with jax.set_mesh(self.mesh):
+            return self.compiled.lower(*arguments)
+
+    def jaxpr(self, *arguments: Any) -> Jaxpr:
+        """What the program computes of arguments of these shapes, all devices together."""
+        with jax.set_mesh(self.mesh):
+            return self.compiled.trace(*arguments).jaxpr.jaxpr

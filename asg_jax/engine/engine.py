@@ -327,7 +327,8 @@ class Engine:
         name = (function, static, slices)
         if name not in self._compiled:
             whole = partial(function, self.model.backbone, *static)
-            program = whole if slices == 1 else partial(_in_slices, whole, slices)
+            program: Any = whole if slices == 1 else partial(_in_slices, whole, slices)
+            program.__name__ = function.__name__  # as compilers and profiles call it
             self._compiled[name] = self.placement.compile(program)
         return self._compiled[name]
 
@@ -344,6 +345,7 @@ class Engine:
                 learned = learn(slices, base, state, batch)
                 return learned.state, learned.metrics, learned.judged
 
+            update.__name__ = "learn"
             self._compiled[name] = self.placement.compile_update(update)
         return Learned(*self._compiled[name](self.model.base, state, batch))
 

@@ -126,6 +126,7 @@ FAMILY = Family(
     roles=ROLES,
     sizes={"bagel-7b": _7B, "bagel-30m": _30M},
     random=_random,
+    official={"BAGEL-7B-MoT": "bagel-7b"},
     small=tuple(SMALL),
     create=_create,
     autoencoder="vae",

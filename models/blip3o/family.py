@@ -154,6 +154,7 @@ FAMILY = Family(
     roles=ROLES,
     sizes={"blip3o-8b": _FULL, "blip3o-4m": _BYTES},
     random=_random,
+    official={"BLIP3o-Model-8B": "blip3o-8b"},
     small=(),
     create=_create,
     autoencoder="vae",

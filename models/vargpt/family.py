@@ -110,6 +110,7 @@ FAMILY = Family(
     roles=ROLES,
     sizes={"vargpt-7b": _FULL},
     random=_random,
+    official={"VARGPT-v1.1": "vargpt-7b"},
     small=tuple(SMALL),
     create=_create,
     autoencoder="vae",

@@ -151,3 +151,12 @@ def test_cost_counts_what_is_read() -> None:
 
     got = cost(step, params, (ids, cache))
     assert got == Cost(2 * 2 * 3 * 8 * 8, 2 * 2 * 8 * 8, 2 * 2 * 3 * 8 + 4 * 3)
+
+
+def test_attention(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "report.json"
+    assert not main.main(["bench", "attention", "--scale=64", "--repeat=1", f"--out={out}"])
+    tasks = json.loads(out.read_text())["tasks"]
+    assert set(tasks) > {"prefill", "matmul"} and all(t["seconds"] > 0 for t in tasks.values())
+    assert tasks["prefill"]["flops"] == 4 * 8 * (32 * 32 // 2) * 28 * 128
+    assert capsys.readouterr().out.count("TFLOP/s") == len(tasks)

@@ -96,3 +96,11 @@ def test_a_file_that_does_not_load_is_refused(tmp_path, content) -> None:
 def test_help_prints_the_flag_and_parses_nothing(capsys) -> None:
     assert parsed("--help", "--config=nothing")[1] is None
     assert "bagel_tiny" in capsys.readouterr().out
+
+
+def test_a_config_takes_several_words():
+    mesh = lambda name: load_config(name).to_dict()["mesh"]
+    assert (mesh("bagel_7b:asg:v5e-64")["fsdp"], mesh("bagel_7b:asg:v5e-64")["tensor"]) == (16, 4)
+    assert mesh("vargpt_v11:asg:h200")["fsdp"] == 1
+    with pytest.raises(UserError, match="no devices 'abacus'; it has v5e-16, "):
+        load_config("blip3o_8b:asg:abacus")

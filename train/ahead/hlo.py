@@ -22,6 +22,7 @@ _HEAD = re.compile(r"^(?P<entry>ENTRY )?%?(?P<name>[\w.\-]+) (\(.*)?\{\s*$")
 _CALLED = re.compile(r"(?:calls|to_apply|body|condition)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_PLACE = re.compile(r"^get-tuple-element\(.*index=(\d+)")
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 _SLICES = ("dynamic-slice", "slice", "gather")
 _MOVES = (*_SLICES, "copy", "concatenate", "transpose", "pad")
@@ -75,7 +76,8 @@ class Cost:
       flops: of matmuls and convolutions; a multiplication and an addition are two.
       collectives: bytes of the results of each kind of collective.
       counts: how often each kind runs.
-      open_loops: whether a loop was met whose length only the data know; it counts once.
+      open_loops: whether a loop was met whose length only the data know; it counts as often as
+        it may run at most, or once where the program does not say.
     """
 
     read: float = 0
@@ -180,8 +182,40 @@ class Program:
         else:
             compared = root
         bounds = [n for i in condition.values() for n in re.findall(r"^constant\((\d+)\)", i.text)]
-        counts = compared.opcode == "compare" and "direction=LT" in compared.text
-        return int(bounds[0]) if counts and len(bounds) == 1 else None
+        if compared.opcode != "compare" or "direction=LT" not in compared.text or len(bounds) != 1:
+            return None
+        return math.ceil(int(bounds[0]) / self._stride(loop, condition))
+
+    def _stride(self, loop: Instruction, condition: dict[str, Instruction]) -> int:
+        """By how much a round moves the counter: a matmul that gathers its weight may take two."""
+        places = {i.text: int(n) for i in condition.values() for n in _PLACE.findall(i.text)}
+        body = self.computations[self.called(loop)[-1]]
+        (root,) = (i for i in body.values() if i.root)
+        if len(places) != 1 or root.opcode != "tuple":
+            return 1
+        (place,) = places.values()
+        counter = body[root.operands[place]]
+        steps = [
+            int(n)
+            for name in (counter.operands if counter.opcode == "add" else ())
+            for n in re.findall(r"^constant\((\d+)\)", body[name].text)
+        ]
+        return steps[0] if len(steps) == 1 else 1
+
+    def most_trips(self, loop: Instruction) -> int | None:
+        """How often a `while` runs at most, where its condition compares a counter with a number.
+
+        So the loop that draws tokens: it ends sooner once every text has ended.
+        """
+        names, known = [self.called(loop)[0]], list[Instruction]()
+        while names:
+            table = self.computations[names.pop()]
+            known += table.values()
+            names += [name for i in table.values() for name in self.called(i)]
+        compared = [i for i in known if i.opcode == "compare" and "direction=LT" in i.text]
+        whole = [i.text for i in known if i.arrays and i.arrays[0].kind in ("s32", "u32")]
+        bounds = [int(n) for text in whole for n in re.findall(r"^constant\((\d+)\)", text)]
+        return max(bounds) if compared and bounds else None
 
     def _one(self, instruction: Instruction, table: dict[str, Instruction]) -> Cost:
         cost, opcode = Cost(), instruction.opcode
@@ -191,7 +225,7 @@ class Program:
             trips = self.trips(instruction)
             cost.open_loops = trips is None
             for name in self.called(instruction):
-                cost.add(self.cost(name), trips or 1)
+                cost.add(self.cost(name), trips or self.most_trips(instruction) or 1)
             return cost
         if opcode in ("call", "async-start") or opcode == "conditional":
             costs = [self.cost(name) for name in self.called(instruction)]
@@ -202,9 +236,10 @@ class Program:
         cost.read, cost.written = self._traffic(instruction, table)
         kind = opcode.removesuffix("-start")
         if kind in COLLECTIVES:
-            result = instruction.arrays[-1 if opcode != kind and len(instruction.arrays) > 1 else 0]
-            whole = sum(a.bytes for a in instruction.arrays) if opcode == kind else result.bytes
-            cost.collectives[kind], cost.counts[kind] = whole, 1
+            arrays = [a for a in instruction.arrays if a.sizes or opcode == kind]  # no counters
+            if opcode != kind and len(arrays) > 1:
+                arrays = arrays[len(arrays) // 2 :]  # what is sent comes first
+            cost.collectives[kind], cost.counts[kind] = sum(a.bytes for a in arrays), 1
         return cost
 
     def _flops(self, instruction: Instruction, table: dict[str, Instruction]) -> float:

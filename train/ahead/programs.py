@@ -46,7 +46,7 @@ class Report:
         attention kernels do is not among them.
       traffic: bytes that kernels read from and write to main memory.
       collectives: by kind.
-      open_loops: a loop ends when the data say so, and counts as one round.
+      open_loops: a loop ends when the data say so, and counts as often as it may run.
       seconds: the least time that operations, traffic or collectives take, whichever is most.
       compile_seconds: what compiling took here.
       error: why the compiler refused, empty if it did not.
@@ -101,20 +101,37 @@ def compile_ahead(
       chip: as returned by it.
       mesh: of its devices, set while the program is traced.
     """
+    with jax.set_mesh(mesh):
+        lowered = function.lower(*arguments)
+    return measure(name, lowered, topology, chip, mesh.size)
+
+
+def measure(
+    name: str, lowered: jax.stages.Lowered, topology: str, chip: Chip, devices: int
+) -> Report:
+    """Compiles a lowered program and reads what it became; see `compile_ahead`.
+
+    Args:
+      name: of the program in the report.
+      lowered: for the devices of a topology.
+      topology: as given to `chips.topology`.
+      chip: as returned by it.
+      devices: how many share the program.
+    """
     start = time.perf_counter()
     try:
-        with jax.set_mesh(mesh):
-            compiled = function.lower(*arguments).compile()
+        compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         spent = time.perf_counter() - start
-        return Report(name, topology, mesh.size, chip.memory, spent, error=str(error)[:2000])
+        return Report(name, topology, devices, chip.memory, spent, error=str(error)[:2000])
     spent = time.perf_counter() - start
-    memory, cost = compiled.memory_analysis(), Program(compiled.as_text()).total
+    memory, cost = compiled.memory_analysis(), Program(compiled.as_text() or "").total
+    assert memory is not None  # every compiler for accelerators counts it
     travelled = sum(cost.collectives.values())
     return Report(
         name,
         topology,
-        mesh.size,
+        devices,
         chip.memory,
         spent,
         arguments=memory.argument_size_in_bytes,

@@ -25,17 +25,30 @@ _COLUMNS = (
 
 def table(reports: Sequence[Report]) -> str:
     """One line for each program, then the collectives of each; sizes are those of one device."""
-    rows = [_COLUMNS, *map(_row, reports)]
-    widths = [max(len(row[n]) for row in rows) for n in range(len(_COLUMNS))]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
-    for report in reports:
-        for kind, found in sorted((report.collectives or {}).items()):
-            lines.append(f"{report.name}: {found.count} {kind}, {_gib(found.bytes)}")
-        if report.open_loops:
-            lines.append(f"{report.name}: a loop ends with the data; one round of it is counted")
-        if report.error:
-            lines.append(f"{report.name}: {report.error.splitlines()[0]}")
-    return "\n".join(line.rstrip() for line in lines)
+    lines = aligned([_COLUMNS, *map(_row, reports)])
+    return "\n".join([*lines, *(line for report in reports for line in remarks(report))])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table whose first row names its columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    pad = lambda row: "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True))
+    return [pad(row).rstrip() for row in rows]
+
+
+def remarks(report: Report) -> list[str]:
+    """The collectives of a program, and what is not known or wrong about it."""
+    lines = [
+        f"{report.name}: {found.count} {kind}, {amount(found.bytes)}"
+        for kind, found in sorted((report.collectives or {}).items())
+    ]
+    if report.open_loops:
+        lines.append(
+            f"{report.name}: a loop ends with the data; it is counted as often as it may run"
+        )
+    if report.error:
+        lines.append(f"{report.name}: {report.error.splitlines()[0]}")
+    return lines
 
 
 def write_json(path: Path, reports: Sequence[Report]) -> None:
@@ -47,9 +60,9 @@ def write_json(path: Path, reports: Sequence[Report]) -> None:
 def _row(report: Report) -> tuple[str, ...]:
     return (
         report.name,
-        _gib(report.arguments),
-        _gib(report.temporaries),
-        _gib(report.code),
+        amount(report.arguments),
+        amount(report.temporaries),
+        amount(report.code),
         f"{report.needed / report.memory:.0%}",
         f"{report.flops / 1e12:.3g}",
         f"{report.traffic / 1e9:.3g}",
@@ -59,5 +72,6 @@ def _row(report: Report) -> tuple[str, ...]:
     )
 
 
-def _gib(size: float) -> str:
-    return f"{size / 2**30:.2f} GiB"
+def amount(size: float) -> str:
+    """Bytes for people."""
+    return f"{size / 2**30:.2f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.2f} MiB"

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from asg_jax.errors import UserError
-from asg_jax.train.benchmarks import rewards, rollout
+from asg_jax.train.benchmarks import attention, cycle, rewards, rollout, update
 
 USAGE = "usage: asg-jax bench BENCHMARK [FLAGS]"
-BENCHMARKS = {"rollout": rollout, "rewards": rewards}
+BENCHMARKS = {
+    "rewards": rewards,
+    "rollout": rollout,
+    "attention": attention,
+    "update": update,
+    "cycle": cycle,
+}
 
 
 def main(argv: Sequence[str]) -> int | None:

@@ -26,6 +26,8 @@ def define() -> flags.FlagValues:
     flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0 of several, or auto.", f)
     flags.DEFINE_integer("processes", None, "How many there are.", flag_values=f)
     flags.DEFINE_integer("process", None, "Which one this is, from 0.", flag_values=f)
+    meaning = "Compile every program before the first step; on accelerators by default."
+    flags.DEFINE_boolean("warmup", None, meaning, f)
     return f
 
 
@@ -37,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     processes.connect(f.coordinator, f.processes, f.process)
     config = read(f.config.to_dict())
     folder = epath.Path(f.workdir or f"runs/{config.name}").expanduser()
-    status = finish(config, folder)
+    status = finish(config, folder, warmup=f.warmup)
     if status == 0 and processes.leads():
         found = read_json(folder / SUMMARY, "steps", "seconds", "seed")
         say(*lines(found), *(f"wrote {folder / name}" for name in (SUMMARY, PICTURE)))

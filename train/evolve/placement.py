@@ -17,7 +17,15 @@ from asg_jax.backbone import PyTree
 from asg_jax.engine.placement import Program, Update
 from asg_jax.errors import UserError
 from asg_jax.models.sharding import Rules, state_shardings
-from asg_jax.train.mesh import BATCH, Share, Style, options_of, parallelize, share_of, within
+from asg_jax.train.mesh import (
+    BATCH,
+    OnMesh,
+    Share,
+    Style,
+    options_of,
+    parallelize,
+    share_of,
+)
 
 
 @dataclass(frozen=True)
@@ -79,21 +87,25 @@ class MeshPlacement:
 
     def compile_update(self, update: Update) -> Update:
         """See `Placement`."""
-        whole, examples = (NamedSharding(self.mesh, spec) for spec in (PartitionSpec(), BATCH))
         compiled: list[Update] = []
 
         def run(parameters: PyTree, state: PyTree, batch: PyTree) -> tuple[PyTree, PyTree, PyTree]:
             if not compiled:
-                lies = jax.tree.map(lambda leaf: leaf.sharding, state)
-                shardings = {
-                    "in_shardings": (None, lies, examples),
-                    "out_shardings": (lies, whole, examples),
-                }
-                options = {"compiler_options": options_of(self.mesh), "donate_argnums": 1}
-                compiled.append(within(self.mesh, jax.jit(update, **options, **shardings)))
+                compiled.append(self.update_of(update, state))
             return compiled[0](parameters, state, batch)
 
         return run
+
+    def update_of(self, update: Update, state: PyTree) -> OnMesh:
+        """The program of an update of states that lie on devices as this one does."""
+        whole, examples = (NamedSharding(self.mesh, spec) for spec in (PartitionSpec(), BATCH))
+        lies = jax.tree.map(lambda leaf: leaf.sharding, state)
+        shardings = {
+            "in_shardings": (None, lies, examples),
+            "out_shardings": (lies, whole, examples),
+        }
+        options = {"compiler_options": options_of(self.mesh), "donate_argnums": 1}
+        return OnMesh(self.mesh, jax.jit(update, **options, **shardings))
 
     def _put(self, leaf: Shaped[np.ndarray, "rows ..."]) -> Shaped[Array, "all_rows ..."]:
         leaf, own = np.asarray(leaf), self.share

@@ -29,6 +29,7 @@ from asg_jax.train.evolve.placement import whole
 from asg_jax.train.evolve.processes import agree, from_first, leads, wait
 from asg_jax.train.evolve.summary import gains
 from asg_jax.train.evolve.typed import plain
+from asg_jax.train.evolve.warmup import warm_up
 
 SUMMARY, PICTURE = "summary.json", "before_after.png"
 PROGRAMS = Path("~/.cache/asg_jax/programs")  # compiled ones, for the next start
@@ -77,13 +78,19 @@ def is_finished(folder: Folder, config: RunConfig) -> bool:
     return True
 
 
-def finish(config: RunConfig, folder: Folder, begin: Callable[[], None] = lambda: None) -> int:
+def finish(
+    config: RunConfig,
+    folder: Folder,
+    begin: Callable[[], None] = lambda: None,
+    warmup: bool | None = None,
+) -> int:
     """Runs to the end, or until somebody asks to stop.
 
     Args:
       config: the run's.
       folder: the run's.
       begin: called once the folder is the run's own.
+      warmup: whether all programs are compiled before the first step; None is yes on accelerators.
 
     Returns:
       The exit status: 0 at the end, that of a process which the signal ends if it is stopped.
@@ -100,25 +107,37 @@ def finish(config: RunConfig, folder: Folder, begin: Callable[[], None] = lambda
         parts = assemble(config)
         with claimed(folder, config):
             begin()
-            return _finish(parts, config, folder, interruption)
+            warm = jax.default_backend() != "cpu" if warmup is None else warmup
+            return _finish(parts, config, folder, interruption, warm)
 
 
-def _finish(parts: Parts, config: RunConfig, folder: Folder, interruption: Interruption) -> int:
+def _finish(
+    parts: Parts, config: RunConfig, folder: Folder, interruption: Interruption, warm: bool
+) -> int:
     """Runs in a folder that is claimed; tells how it ended."""
     logs = Logs(folder, config.steps)
     try:
         logs.status("starting")
+        if warm:
+            warm_up(parts, config, interruption)
         run(parts, config, folder, logs, interruption)
     except Interrupted as stop:
-        logs.status("stopped")
-        say(f"stopped; the same command with --workdir={folder} goes on from here")
-        return stop.status
+        return _stopped(logs, folder, stop.status)
     except BaseException as error:
+        if interruption.requested and isinstance(error, jax.errors.JaxRuntimeError):
+            # The signal has ended a process of the compiler, too, and that is what XLA says.
+            return _stopped(logs, folder, 128 + interruption.requested)
         logs.status("failed", error=f"{type(error).__name__}: {error}")
         raise
     finally:
         logs.close()
     return 0
+
+
+def _stopped(logs: Logs, folder: Folder, status: int) -> int:
+    logs.status("stopped")
+    say(f"stopped; the same command with --workdir={folder} goes on from here")
+    return status
 
 
 def run(

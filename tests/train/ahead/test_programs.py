@@ -33,6 +33,20 @@ def test_a_loop_counts_as_often_as_it_runs():
     assert cost.read < 3 * kernels
 
 
+def test_a_loop_that_ends_with_the_data_counts_as_often_as_it_may_run():
+    """As the one that draws tokens: it ends when all texts have, at the latest after so many."""
+
+    def drawn(x, kernel):
+        more = lambda carry: (carry[0] < 7) & (carry[1].max() < 1e3)
+        step = lambda carry: (carry[0] + 1, jnp.tanh(carry[1] @ kernel))
+        return jax.lax.while_loop(more, step, (0, x))[1]
+
+    like = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
+    compiled = jax.jit(drawn).lower(like(ROWS, WIDTH), like(WIDTH, WIDTH)).compile()
+    cost = Program(compiled.as_text() or "").total
+    assert cost.flops == 7 * PRODUCT and cost.open_loops
+
+
 def test_a_convolution_counts_the_pixels_that_it_sees():
     image, kernel = jnp.zeros((2, 6, 6, 3)), jnp.zeros((3, 3, 3, 4))
     convolve = lambda x, k: jax.lax.conv_general_dilated(
@@ -76,6 +90,39 @@ def test_collectives_and_memory_spaces_are_read():
     # 64, and compares two counters of 4 bytes.
     assert cost.read == 7 * (64 + 64 + 64 + 8)
     assert cost.written == 7 * (256 + 64 + 1)
+
+
+STEPS = """HloModule m
+
+%body (p: (s32[], bf16[8,4])) -> (s32[], bf16[8,4]) {
+  %p = (s32[], bf16[8,4]{1,0}) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %x = bf16[8,4]{1,0} get-tuple-element(%p), index=1
+  %send = (bf16[8,4]{1,0}, bf16[8,4]{1,0}, u32[], u32[]) collective-permute-start(%x)
+  %got = bf16[8,4]{1,0} collective-permute-done(%send)
+  %two = s32[] constant(2)
+  %next = s32[] add(%i, %two)
+  ROOT %t = (s32[], bf16[8,4]{1,0}) tuple(%next, %got)
+}
+
+%condition (p.1: (s32[], bf16[8,4])) -> pred[] {
+  %p.1 = (s32[], bf16[8,4]{1,0}) parameter(0)
+  %j = s32[] get-tuple-element(%p.1), index=0
+  %n = s32[] constant(8)
+  ROOT %less = pred[] compare(%j, %n), direction=LT
+}
+
+ENTRY %main (a: (s32[], bf16[8,4])) -> (s32[], bf16[8,4]) {
+  %a = (s32[], bf16[8,4]{1,0}) parameter(0)
+  ROOT %w = (s32[], bf16[8,4]{1,0}) while(%a), condition=%condition, body=%body
+}
+"""
+
+
+def test_a_loop_that_takes_two_steps_in_a_round_runs_half_as_often():
+    cost = Program(STEPS).total
+    assert cost.counts == {"collective-permute": 4}
+    assert cost.collectives == {"collective-permute": 4 * 64}  # what arrives, without counters
 
 
 def arguments(mesh, kernels=(LAYERS, WIDTH, WIDTH)):

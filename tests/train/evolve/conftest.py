@@ -1,9 +1,12 @@
-"""The one method of these tests."""
+"""The one method of these tests, and the tiny random models of those of a real one."""
 
 import pytest
 
 from asg_jax import methods
+from tests.tiny import model
 from tests.train.evolve.fake import PRESET
+
+__all__ = ["fake_methods", "model"]
 
 
 @pytest.fixture

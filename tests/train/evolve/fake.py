@@ -30,7 +30,7 @@ from asg_jax.train.evolve.judging import Judgement
 from asg_jax.train.evolve.logs import Logs
 from asg_jax.train.evolve.loop import train
 from asg_jax.train.evolve.parts import Parts
-from asg_jax.train.evolve.placement import MeshPlacement
+from asg_jax.train.evolve.rehearsal import Rehearsable
 from asg_jax.train.mesh import make_mesh
 
 ROLES = ("proposer", "solver", "generator")
@@ -128,7 +128,7 @@ class FakeMethod:
 
     def __init__(
         self,
-        placement: MeshPlacement | None = None,
+        placement: Rehearsable | None = None,
         *,
         nonfinite: Sequence[int] = (),
         fails: int | None = None,
@@ -137,7 +137,7 @@ class FakeMethod:
         """Makes a method that reports numbers which are not finite, or fails, in these steps."""
         self.seen: list[list[int]] = []
         self.told: list[int] = []
-        self.placement = placement or MeshPlacement(make_mesh(devices=jax.devices()[:1]))
+        self.placement = placement or Rehearsable(make_mesh(devices=jax.devices()[:1]))
         self._rate = self.placement.compile(rate)
         self._learn = self.placement.compile_update(learn)
         self._nonfinite, self._fails, self._seconds = nonfinite, fails, seconds

@@ -15,7 +15,7 @@ from asg_jax.errors import UserError
 from asg_jax.train.evolve.placement import MeshPlacement, whole
 from asg_jax.train.mesh import AXES, Share, make_mesh, share_of
 
-RULES = ((r".*\.q\.kernel", ("fsdp", "tensor")),)
+RULES = ((r".*\.q\.kernel", ("fsdp", "tensor")), (r".*\.o\.kernel", ("tensor", "fsdp")))
 
 
 def test_rows_are_cut_over_the_devices_and_come_back():
@@ -38,13 +38,15 @@ def test_a_state_is_cut_like_the_kernels():
     place = MeshPlacement(make_mesh(fsdp=2, tensor=2), rules=RULES)
     adapter = {
         "layers.q": LoRA(jnp.ones((2, 4, 3)), jnp.ones((2, 3, 6)), 2.0),
+        "layers.o": LoRA(jnp.ones((2, 4, 3)), jnp.ones((2, 3, 6)), 2.0),
         "layers.other": LoRA(jnp.ones((4, 3)), jnp.ones((3, 5)), 2.0),
     }
     state = {"step": np.int32(4), "moments": ({"mu": adapter},), "adapter": adapter}
     laid = place.place_state(state)
     for found in (laid["adapter"], laid["moments"][0]["mu"]):
         assert found["layers.q"].a.sharding.spec == P(None, ("fsdp",), None)
-        assert found["layers.q"].b.sharding.spec == P(None, None, ("tensor",))
+        assert found["layers.q"].b.sharding.spec == P(None, None, ("tensor",))  # 6 is no 4 parts
+        assert found["layers.o"].a.sharding.spec == P(None, ("tensor", "fsdp"), None)
         assert found["layers.other"].a.is_fully_replicated
     assert laid["step"].is_fully_replicated and len(laid["step"].sharding.device_set) == 8
     jax.tree.map(np.testing.assert_array_equal, whole(laid), state)

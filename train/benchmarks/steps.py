@@ -1,0 +1,125 @@
+"""The steps of a run, program by program, and how long each takes here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import jax
+from PIL.Image import Image as Picture
+
+from asg_jax.engine.method import Examples, Method, Phase
+from asg_jax.train.ahead.chips import CHIPS
+from asg_jax.train.ahead.hlo import Program
+from asg_jax.train.benchmarks.rows import Rows, count_rows
+from asg_jax.train.data.loading import Source
+from asg_jax.train.evolve.config import RunConfig
+from asg_jax.train.evolve.feed import square
+from asg_jax.train.evolve.parts import Opened
+from asg_jax.train.evolve.rehearsal import Played
+
+# Names that JAX gives devices, and ours.
+KINDS: Mapping[str, str] = {
+    "TPU v4": "v4",
+    "TPU v5 lite": "v5e",
+    "TPU v5": "v5p",
+    "TPU v6 lite": "v6e",
+    "NVIDIA H100 80GB HBM3": "h100",
+    "NVIDIA H200": "h200",
+}
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A program in the steps of a phase.
+
+    Attributes:
+      phase: of the steps.
+      name: of the program.
+      seconds: median of its runs.
+      flops: operations of matmuls and convolutions that one device does, as compiled. What fused
+        attention kernels do is not among them; a loop that draws tokens counts as often as it may
+        run.
+      rows: of the language model in all runs.
+    """
+
+    phase: str
+    name: str
+    seconds: float
+    flops: float
+    rows: Rows
+
+
+def take_steps(
+    opened: Opened, config: RunConfig, method: Method, repeat: int
+) -> Iterator[tuple[Phase, list[Timed], list[Mapping[str, float]]]]:
+    """Takes steps of every phase on the run's own pictures and times their programs.
+
+    Args:
+      opened: model, devices and pictures.
+      config: of the run.
+      method: made for them.
+      repeat: steps of each phase, after one that compiles.
+
+    Yields:
+      Each phase that the method has, its programs in their order, and what its steps report.
+    """
+    placement, first = opened.placement, 1
+    state = placement.place_state(method.init(config.seed))
+    for phase in method.phases:
+        steps: list[list[Played]] = []
+        rows, metrics = list[list[Rows]](), list[Mapping[str, float]]()
+        for turn in range(1 + repeat) if phase.steps else ():
+            examples = _examples(opened, config, method, phase, first, turn)
+            steps.append([])
+            with placement.watched(phase.name, steps[-1].append):
+                state, report = method.step(state, examples)
+            rows.append(count_rows(steps[-1]))
+            metrics.append(report().metrics)
+        if phase.steps:
+            programs = [
+                _timed(*runs)
+                for runs in zip(
+                    zip(*steps[1:], strict=True), zip(*rows[1:], strict=True), strict=True
+                )
+            ]
+            yield phase, programs, metrics[1:]
+        first += phase.steps
+
+
+def _timed(runs: Sequence[Played], rows: Sequence[Rows]) -> Timed:
+    """The runs of one program."""
+    text = runs[0].lower().compile().as_text()
+    return Timed(
+        phase=runs[0].phase,
+        name=runs[0].name,
+        seconds=median(run.seconds for run in runs),
+        flops=Program(text or "").total.flops,
+        rows=Rows(*(sum(numbers) for numbers in zip(*rows, strict=True))),
+    )
+
+
+def first_picture(source: Source, side: int) -> Picture:
+    """The first picture that can be read, as a run brings it to its size."""
+    found = next(filter(None, (source[n] for n in range(len(source)))))
+    return square(found.picture, side)
+
+
+def _examples(
+    opened: Opened, config: RunConfig, method: Method, phase: Phase, step: int, turn: int
+) -> Examples:
+    """Pictures of the source, others at every turn."""
+    source, side = opened.source, config.data.side
+    rows = opened.placement.share.rows(getattr(config.batch, phase.batch))
+    ids = tuple((turn * len(rows) + row) % len(source) for row in rows)
+    found = (source[n] for n in ids)
+    spare = first_picture(source, side)
+    pictures = [square(one.picture, side) if one else spare for one in found]
+    return Examples(config.seed, step, ids, rows, method.prepare(pictures))
+
+
+def peak() -> float | None:
+    """Operations a second of one device at best; None where its data sheet is not known."""
+    kind = KINDS.get(jax.devices()[0].device_kind)
+    return CHIPS[kind].flops if kind else None

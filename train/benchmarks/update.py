@@ -1,0 +1,122 @@
+"""Updates of the roles: useful operations, those that are done, and their share of the peak."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+from absl import flags
+
+from asg_jax.models.places import new_file, write_file
+from asg_jax.train.benchmarks.cost import matmul_flops
+from asg_jax.train.benchmarks.steps import Timed, first_picture, peak, take_steps
+from asg_jax.train.evolve.config import RunConfig, read
+from asg_jax.train.evolve.parts import Opened, make_method, open_parts
+from asg_jax.train.evolve.rehearsal import Visit
+from asg_jax.train.flags import define_config, number, parse
+
+USAGE = "usage: asg-jax bench update [--config=NAME] [--config.FIELD=VALUE ...] [--out=FILE.json]"
+
+
+def define() -> flags.FlagValues:
+    """The benchmark's flags."""
+    f = flags.FlagValues()
+    define_config(f, "bagel_tiny")
+    number(f, "repeat", 3, "Steps of each phase that are timed; medians are printed.", least=1)
+    number(f, "peak", None, "TFLOP/s of one device; known for some.", float, above=0)
+    flags.DEFINE_string("out", None, "JSON file for all numbers.", f)
+    return f
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the benchmark."""
+    f = define()
+    if parse(f, argv, USAGE) is None:
+        return
+    out, config = new_file(f.out) if f.out else None, read(f.config.to_dict())
+    report = run(config, f.repeat, f.peak * 1e12 if f.peak else peak())
+    print("\n".join(lines(report)))
+    if out is not None:
+        write_file(out, (json.dumps(report, indent=1) + "\n").encode())
+
+
+def run(config: RunConfig, repeat: int, best: float | None) -> dict[str, Any]:
+    """What every update computes and takes.
+
+    Args:
+      config: of the run.
+      repeat: steps of each phase.
+      best: operations a second of one device, if known.
+    """
+    opened = open_parts(config)
+    method = make_method(config, opened.model, opened.placement)
+    timed = [
+        one for _, programs, _ in take_steps(opened, config, method, repeat) for one in programs
+    ]
+    useful, devices = useful_flops(opened, config), opened.placement.mesh.size
+    return {
+        "benchmark": "update",
+        "config": config.name,
+        "model": config.model,
+        "devices": devices,
+        "device": jax.devices()[0].device_kind,
+        "jax": jax.__version__,
+        "peak": best,
+        "updates": [
+            _numbers(one, useful[one.phase] / devices, best) for one in timed if one.name == "learn"
+        ],
+    }
+
+
+def useful_flops(opened: Opened, config: RunConfig) -> dict[str, int]:
+    """Operations that the updates need, by phase: of the matmuls of all devices together.
+
+    Forward passes, and backward ones through frozen maps to their inputs and to the factors alone;
+    no gradient of a frozen kernel, and nothing that is computed twice. Padding counts.
+    """
+    found: dict[str, int] = {}
+    method = make_method(replace(config, remat="none"), opened.model, opened.placement)
+
+    def meet(visit: Visit) -> None:
+        if visit.name == "learn":
+            found[visit.phase] = matmul_flops(visit.jaxpr())
+
+    picture = first_picture(opened.source, config.data.side)
+    opened.placement.rehearse(method, config, picture, meet)
+    return found
+
+
+def _numbers(one: Timed, useful: float, best: float | None) -> dict[str, Any]:
+    rate = useful / one.seconds
+    return {
+        "phase": one.phase,
+        "seconds": one.seconds,
+        "useful_flops": useful,
+        "done_flops": one.flops,
+        "useful_flops_per_second": rate,
+        "share_of_peak": rate / best if best else None,
+        "done_share_of_peak": one.flops / one.seconds / best if best else None,
+    }
+
+
+def lines(report: dict[str, Any]) -> Iterator[str]:
+    """The lines that the benchmark prints."""
+    yield (
+        f"{report['config']}, {report['model']}, on {report['devices']} x {report['device']}, jax"
+        f" {report['jax']}; everything of one device"
+    )
+    for update in report["updates"]:
+        yield (
+            f"  {update['phase']}: {update['seconds']:.4g} s,"
+            f" {update['useful_flops'] / 1e9:.4g} GFLOP useful,"
+            f" {update['done_flops'] / 1e9:.4g} GFLOP done,"
+            f" {update['useful_flops_per_second'] / 1e12:.4g} TFLOP/s useful"
+        )
+        if update["share_of_peak"] is not None:
+            yield (
+                f"    {update['share_of_peak']:.1%} of the peak useful,"
+                f" {update['done_share_of_peak']:.1%} done"
+            )
