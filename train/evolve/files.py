@@ -105,7 +105,7 @@ def read_json(path: Folder, *needed: str) -> dict[str, Any]:
     """
     try:
         found = json.loads(path.read_bytes())
-    except ValueError as error:  # no JSON, or no text at all
+    except (ValueError, RecursionError) as error:  # no JSON, or no text at all
         raise damaged(path, error) from error
     if not isinstance(found, dict):
         raise damaged(path, "not an object")
