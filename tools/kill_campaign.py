@@ -110,7 +110,7 @@ def plan(seed: int, run: int, number: int) -> Kill:
 
 def processes_of(run: int) -> int:
     """How many processes share a run."""
-    return 2 if run % PAIRED == PAIRED - 1 else 1
+    return 2 if run % PAIRED == 1 else 1
 
 
 def watch(folder: Path, told: Callable[[str], None]) -> None:
