@@ -80,7 +80,7 @@ def fit(looks: Sequence[Sequence[int]]) -> dict[str, Any]:
     blocks = late[:, 0] // BLOCK
     points = np.array([late[blocks == block].mean(0) for block in np.unique(blocks)])
     x, y = points[:, 0] / 1000, points[:, 1] / MIB
-    line = stats.linregress(x, y)
+    line: Any = stats.linregress(x, y)
     half = stats.t.ppf(0.975, len(x) - 2) * line.stderr
     return {
         "steps": int(last - first),
