@@ -24,6 +24,10 @@ class Unreadable(Exception):
     """A file is no picture to be used; the message is the reason."""
 
 
+class Unreachable(Unreadable):
+    """The file system did not give it; it may the next time."""
+
+
 def open_picture(path: str | Path) -> Image.Image:
     """The decoded picture of a file that a user names, RGB.
 
@@ -88,7 +92,8 @@ def opened(path: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Ima
         raise
     except OSError as error:
         # The text of a system's error names the file again; a decoder's says what is damaged.
-        raise Unreadable(error.strerror or str(error)) from error
+        kind = Unreachable if error.errno else Unreadable
+        raise kind(error.strerror or str(error)) from error
     except Exception as error:  # on damaged bytes decoders raise nearly anything
         raise Unreadable(f"{type(error).__name__}: {error}") from error
 

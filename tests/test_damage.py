@@ -27,6 +27,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from asg_jax.adapters import LoRASpec, init
+from asg_jax.engine.method import Kept, Report
 from asg_jax.errors import UserError
 from asg_jax.models import checkpoint as files
 from asg_jax.models import peft
@@ -40,8 +41,17 @@ from asg_jax.models.vargpt.checkpoint import INDEX_FILE, weight_files
 from asg_jax.train.data import folder as folder_module
 from asg_jax.train.data.folder import FolderSource
 from asg_jax.train.data.scenes_builder import IMAGES, SceneSource, prepare
+from asg_jax.train.evaluate.settings import EvalSettings
+from asg_jax.train.evolve import judging
+from asg_jax.train.evolve.checks import trends
+from asg_jax.train.evolve.config import FILE, check_folder
+from asg_jax.train.evolve.files import write_json
+from asg_jax.train.evolve.logs import Logs, read_metrics
+from asg_jax.train.evolve.replay import Replay
+from asg_jax.train.evolve.typed import plain
 from tests import goldens
 from tests.damage import damaged
+from tests.train.evolve.fake import CONFIG, FakeJudge
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of decoders, about what is damaged
 
@@ -150,7 +160,52 @@ def _opened(folder: Path) -> list[bytes]:
     ]
 
 
+def _judgement(folder: Path) -> None:
+    judging.recall(
+        folder, "before", lambda: FakeJudge()(None, EvalSettings(questions=24, prompts=6))
+    )
+
+
+def _judged(folder: Path) -> list[Any]:
+    found = judging.recall(folder, "before", lambda: pytest.fail("judged again"))
+    return [found.scores.to_json(), found.pictures.tobytes(), found.seconds]
+
+
+def _settings(folder: Path) -> None:
+    write_json(folder / FILE, plain(CONFIG))
+
+
+def _metrics(folder: Path) -> None:
+    report = Report("understanding", {"reward/solver": 0.5, "check/well_formed": 1.0}, [], {}, [])
+    logs = Logs(folder, 9)
+    for step in range(1, 9):
+        logs.step(step, report, 0.1)
+    for path in folder.glob("status*"):
+        path.unlink()
+
+
+def _measured(folder: Path) -> int:
+    found = read_metrics(folder)
+    trends(found)
+    return len(found)
+
+
+def _replay(folder: Path) -> None:
+    kept = [Kept(np.full((8, 8, 3), n, np.uint8), float(n)) for n in range(4)]
+    Replay(folder, 9, 2).add(1, kept)
+
+
+def _replayed(folder: Path) -> list[bytes]:
+    replay = Replay(folder, 9, 2)
+    replay.restore({"first": 0, "steps": [1] * 4})
+    return [one.picture.tobytes() for one in replay.drawn]
+
+
 KINDS = {
+    "judgement": Kind(_judgement, _judged, "*", 0.1, tells=True),
+    "settings of a run": Kind(_settings, lambda folder: check_folder(folder, CONFIG), "*", 0.1),
+    "metrics": Kind(_metrics, _measured, "*.jsonl", 0.1),
+    "drawings for replay": Kind(_replay, _replayed, "**/*.png", 0.1, tells=True),
     "png": Kind(_picture("png"), _seen, "*", 0.1, tells=True),
     "jpeg": Kind(_picture("jpeg"), _seen, "*", 0.06),
     "webp": Kind(_picture("webp"), _seen, "*", 0.06),

@@ -10,6 +10,7 @@ from asg_jax.train.evolve.ablations import FULL, gather, markdown
 from asg_jax.train.evolve.pool import COLUMNS, pool, read_runs
 from asg_jax.train.evolve.summary import TITLES
 from tests.conftest import ROOT
+from tools.kill_campaign import lines
 
 DOCS = ROOT / "docs"
 REPORTS = ("evolve.json", "clean.json", "vargpt.json")
@@ -62,3 +63,9 @@ def test_the_readme_says_what_they_gain(report):
             value, low, high = numbers(said[measure][column])
             text = f"{value:+.1f} [{low:.1f}, {high:.1f}]"
             assert text in readme, f"{measure}, {column}: {text}"
+
+
+def test_the_kills_are_counted():
+    found = json.loads((DOCS / "kills.json").read_text())
+    assert found["kills"] == len(found["details"])
+    assert "\n".join(lines(found)) in (DOCS / "reliability.md").read_text()

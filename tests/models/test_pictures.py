@@ -1,6 +1,8 @@
 """Pictures of every kind as RGB, and the buckets of lengths."""
 
+import errno
 import io
+import os
 
 import numpy as np
 import pytest
@@ -9,7 +11,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from asg_jax.errors import UserError
-from asg_jax.models.pictures import bucket, open_picture, to_array, to_picture, to_rgb
+from asg_jax.models import pictures
+from asg_jax.models.pictures import (
+    Unreachable,
+    Unreadable,
+    bucket,
+    open_picture,
+    read_picture,
+    to_array,
+    to_picture,
+    to_rgb,
+)
 
 WHITE = (255, 255, 255)
 
@@ -173,3 +185,23 @@ def test_only_decoders_of_pictures_see_a_file(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     Image.new("RGB", (8, 8)).save(tmp_path / "b.png")
     assert open_picture("~/b.png").size == (8, 8)
+
+
+@pytest.mark.parametrize("fault", [errno.EIO, errno.EACCES, errno.ESTALE])
+def test_what_the_file_system_refuses_is_not_the_files_fault(tmp_path, monkeypatch, fault):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+
+    def refuse(*arguments, **options):
+        raise OSError(fault, os.strerror(fault), "a.png")
+
+    monkeypatch.setattr(pictures.Image, "open", refuse)
+    with pytest.raises(Unreachable, match=os.strerror(fault)):
+        read_picture(tmp_path / "a.png")
+
+
+def test_damage_is_the_files_fault(tmp_path):
+    Image.effect_noise((64, 64), 9).save(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:900])
+    with pytest.raises(Unreadable) as told:
+        read_picture(tmp_path / "a.jpg")
+    assert not isinstance(told.value, Unreachable)

@@ -11,6 +11,7 @@ import jax
 from absl import flags
 
 from asg_jax.errors import UserError
+from asg_jax.models.places import place
 from asg_jax.ranges import SEED
 from asg_jax.train.evolve.ablations import gather, markdown, names, share_judgement, vary
 from asg_jax.train.evolve.config import read
@@ -37,19 +38,19 @@ def main(argv: Sequence[str]) -> int:
     f = define()
     if parse(f, argv, USAGE) is None:
         return 0
-    base, place = read(f.config.to_dict()), Path(f.workdir).expanduser()
+    base, workdir, out = read(f.config.to_dict()), place(f.workdir), place(f.out)
     chosen = f.names or names(base)
     runs = [(name, vary(base, name, _seed(seed))) for seed in f.seeds for name in chosen]
     done: dict[str, list[Path]] = {name: [] for name in chosen}
     for name, config in runs:
-        folder = place / config.name
+        folder = workdir / config.name
         print(f"{config.name}: in {folder}", flush=True)
-        status = finish(config, folder, partial(share_judgement, folder, place))
+        status = finish(config, folder, partial(share_judgement, folder, workdir))
         if status:
             return status
         jax.clear_caches()  # the next run's programs are others
         done[name].append(folder)
-        _write(Path(f.out).expanduser(), gather(done))
+        _write(out, gather(done))
     return 0
 
 

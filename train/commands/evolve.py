@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from absl import flags
-from etils import epath
 
 from asg_jax.train.evolve import processes
 from asg_jax.train.evolve.config import read
-from asg_jax.train.evolve.files import read_json
+from asg_jax.train.evolve.files import folder_of, read_json
 from asg_jax.train.evolve.logs import say
 from asg_jax.train.evolve.run import PICTURE, SUMMARY, finish
 from asg_jax.train.evolve.summary import lines
@@ -38,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     processes.connect(f.coordinator, f.processes, f.process)
     config = read(f.config.to_dict())
-    folder = epath.Path(f.workdir or f"runs/{config.name}").expanduser()
+    folder = folder_of(f.workdir or f"runs/{config.name}")
     status = finish(config, folder, warmup=f.warmup)
     if status == 0 and processes.leads():
         found = read_json(folder / SUMMARY, "steps", "seconds", "seed")

@@ -15,7 +15,7 @@ from threading import Lock
 from typing import SupportsIndex
 
 from asg_jax.errors import UserError
-from asg_jax.models.pictures import LONGEST, Unreadable, opened, read_picture
+from asg_jax.models.pictures import LONGEST, Unreachable, Unreadable, opened, read_picture
 from asg_jax.models.places import place
 from asg_jax.train.data.loading import Example
 
@@ -117,7 +117,7 @@ class FolderSource:
             if path not in self.skipped:
                 return Example(number, read_picture(path, self.side, FORMATS))
         except (Unreadable, FileNotFoundError) as error:
-            self._skip(path, getattr(error, "strerror", None) or str(error))
+            self._skip(path, _reason(error))
         if len(self.skipped) == self._skipped_first + len(self) or not self.folder.is_dir():
             raise UserError(
                 f"{self.folder}: none of {len(self)} pictures can be read any more; bring the"
@@ -132,19 +132,24 @@ class FolderSource:
         """What is wrong with which files; remembered as long as the files stay as they are."""
         state = self._digest((p, (about.st_size, about.st_mtime_ns)) for p, about in files.items())
         memory = CHECKED.expanduser() / f"{state}.json"
-        with suppress(OSError, ValueError, AttributeError):
-            known = json.loads(memory.read_text())
-            return {self.folder / name: str(reason) for name, reason in known.items()}
+        with suppress(OSError, ValueError):
+            told, check = memory.read_bytes().splitlines()
+            if check.decode() == hashlib.sha256(told).hexdigest():
+                return {self.folder / name: reason for name, reason in json.loads(told).items()}
         with ThreadPoolExecutor(THREADS) as pool:
-            reasons = zip(files, pool.map(_fault, files), strict=True)
-            found = {path: reason for path, reason in reasons if reason}
+            faults = zip(files, pool.map(_fault, files), strict=True)
+            found = {path: fault for path, fault in faults if fault is not None}
+        reasons = {path: _reason(fault) for path, fault in found.items()}
+        if any(isinstance(fault, Unreachable | OSError) for fault in found.values()):
+            return reasons  # they may be reached the next time
         with suppress(OSError):  # it is only faster with it
             memory.parent.mkdir(parents=True, exist_ok=True)
-            named = {str(path.relative_to(self.folder)): found[path] for path in found}
+            named = {str(path.relative_to(self.folder)): reasons[path] for path in reasons}
+            told = json.dumps(named).encode()
             part = memory.with_suffix(f".{os.getpid()}")
-            part.write_text(json.dumps(named) + "\n")
+            part.write_bytes(told + f"\n{hashlib.sha256(told).hexdigest()}\n".encode())
             part.replace(memory)
-        return found
+        return reasons
 
     def _digest(self, facts: Iterable[tuple[Path, object]]) -> str:
         """A hash of facts about files, whichever way leads to their folder."""
@@ -166,7 +171,7 @@ def _misnamed(path: Path, about: os.stat_result) -> str | None:
     return None if named else f"not named as one of {', '.join(SUFFIXES)}"
 
 
-def _fault(path: Path) -> str | None:
+def _fault(path: Path) -> Exception | None:
     """Why a file cannot be used, found without holding all of its pixels where that is possible."""
     try:
         with opened(path, FORMATS) as picture:
@@ -174,5 +179,9 @@ def _fault(path: Path) -> str | None:
                 picture.draft("RGB", (CHECK_SIDE, CHECK_SIDE))
                 picture.load()
     except (Unreadable, FileNotFoundError) as error:
-        return getattr(error, "strerror", None) or str(error)
+        return error
     return None
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

@@ -6,8 +6,10 @@ read `read(prepare("labelled"), split)` and `scene_of` its records.
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +23,7 @@ from asg_jax.errors import UserError
 from asg_jax.train.data.loading import Example
 from asg_jax.train.data.scenes import CANVAS, COLORS, SHAPES, SIZES, Item, Scene, example
 
+PATIENCE = 3600  # seconds after which nobody works at an unfinished folder any more
 # Each split draws from its own stream of random numbers; those of 'held_out' show at least one
 # combination that no other split does.
 STREAMS = {"train": 0, "pretrain": 1, "evaluate": 2, "held_out": 3}
@@ -137,7 +140,16 @@ def _prepare(config: str | SceneConfig, folder: str | Path | None) -> Scenes:
     place = None if folder is None else str(folder)
     builder = Scenes(config=config, data_dir=place, file_format="array_record")
     builder.download_and_prepare()
+    _tidy(Path(builder.data_dir).parent)
     return builder
+
+
+def _tidy(versions: Path) -> None:
+    """Removes what a process that was killed has left unfinished; others may be at work."""
+    for part in versions.glob("incomplete.*"):
+        with suppress(OSError):  # gone by now, or not ours to remove
+            if time.time() - part.stat().st_mtime > PATIENCE:
+                shutil.rmtree(part, ignore_errors=True)
 
 
 def read(builder: Scenes, split: str, **options: Any) -> Sequence[Mapping[str, Any]]:

@@ -65,7 +65,7 @@ class Scores:
         """
         try:
             return cls.from_json(json.loads(path.read_text()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except Exception as error:  # what is no JSON of scores fails in any way
             raise UserError(
                 f"{path} holds no scores ({error!r}); evaluate the model again."
             ) from error

@@ -36,7 +36,7 @@ READERS = 8  # threads that load pictures
 def open_source(data: settings.Data) -> Source:
     """The unlabeled pictures of a run; rendered scenes are made where they are missing."""
     if data.folder:
-        return FolderSource(Path(data.folder).expanduser())
+        return FolderSource(data.folder)
     tfds.disable_progress_bar()
     with redirect_stdout(None):  # TFDS speaks of a download that does not happen
         if processes.leads():  # the others may share its disk

@@ -17,13 +17,23 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from asg_jax.errors import UserError
+from asg_jax.models.places import place
 
 Folder = Path | epath.Path
 
 
-def is_local(path: Folder) -> bool:
+def is_local(path: Folder | str) -> bool:
     """Whether a path lies in the file system of this machine, which shared disks belong to."""
     return "://" not in str(path)
+
+
+def folder_of(name: str) -> Folder:
+    """The folder of that name, in a bucket or, with `~` as in a shell, on this machine.
+
+    Raises:
+      UserError: it begins with the home of nobody.
+    """
+    return place(name) if is_local(name) else epath.Path(name)
 
 
 def write_bytes(path: Folder, data: bytes) -> None:
@@ -95,7 +105,7 @@ def read_json(path: Folder, *needed: str) -> dict[str, Any]:
     """
     try:
         found = json.loads(path.read_bytes())
-    except ValueError as error:  # no JSON, or no text at all
+    except (ValueError, RecursionError) as error:  # no JSON, or no text at all
         raise damaged(path, error) from error
     if not isinstance(found, dict):
         raise damaged(path, "not an object")

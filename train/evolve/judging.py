@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from time import perf_counter
 from typing import Protocol
-from zipfile import BadZipFile
+from zlib import crc32
 
 import numpy as np
 from jaxtyping import UInt8
@@ -21,7 +21,7 @@ from asg_jax.train.evaluate.judges import evaluate
 from asg_jax.train.evaluate.prompts import prompt_set
 from asg_jax.train.evaluate.scores import Scores
 from asg_jax.train.evaluate.settings import EvalSettings
-from asg_jax.train.evolve.files import Folder, damaged, read_json, write_bytes
+from asg_jax.train.evolve.files import Folder, damaged, write_bytes
 
 SHOWN = 180  # prompts whose pictures are kept, of all categories in turn
 
@@ -86,16 +86,20 @@ def recall(folder: Folder, name: str, make: Callable[[], Judgement]) -> Judgemen
     scores, pictures = folder / f"{name}.json", folder / f"{name}.npz"
     if scores.exists():
         try:
-            known = Scores.from_json(read_json(scores))
+            told = scores.read_bytes()
             with np.load(BytesIO(pictures.read_bytes())) as arrays:
-                return Judgement(known, arrays["pictures"], float(arrays["seconds"]))
-        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
+                if arrays.get("check", crc32(told)) != crc32(told):
+                    raise ValueError("not what was written")
+                judged = Scores.from_json(json.loads(told))
+                return Judgement(judged, arrays["pictures"], float(arrays["seconds"]))
+        except Exception as error:  # readers of zip files and JSON raise nearly anything
             raise damaged(scores, f"or {pictures.name}: {error}") from error
     judged, file = make(), BytesIO()
-    np.savez_compressed(file, pictures=judged.pictures, seconds=judged.seconds)
+    told = f"{json.dumps(judged.scores.to_json())}\n".encode()
+    facts = {"pictures": judged.pictures, "seconds": judged.seconds, "check": crc32(told)}
+    np.savez_compressed(file, **facts)
     write_bytes(pictures, file.getvalue())
-    told = json.dumps(judged.scores.to_json())
-    write_bytes(scores, f"{told}\n".encode())  # comes last, so that it vouches for the other
+    write_bytes(scores, told)  # comes last, so that it vouches for the other
     return judged
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
-from etils import epath
-
 from asg_jax.backbone import Params
 from asg_jax.engine.state import TrainState
 from asg_jax.models import peft
 from asg_jax.models.registry import Model, open_model
 from asg_jax.train.evolve.config import FILE
-from asg_jax.train.evolve.files import Folder, fetched, read_json, stored
+from asg_jax.train.evolve.files import Folder, fetched, folder_of, read_json, stored
 
 ADAPTERS = "adapters"
 
@@ -34,7 +32,7 @@ def open_roles(name: str) -> tuple[Model, Mapping[str, Params]]:
     Raises:
       UserError: nothing of that name is there, or its files are damaged.
     """
-    run = epath.Path(name).expanduser()
+    run = folder_of(name)
     learned = (run / ADAPTERS).is_dir() and (run / FILE).is_file()
     model = open_model(read_json(run / FILE, "model")["model"] if learned else name)
     roles = defaultdict(lambda: Params(model.base))

@@ -133,16 +133,19 @@ def say(*texts: str) -> None:
 
 
 def read_metrics(folder: Folder) -> list[dict[str, Any]]:
-    """The lines of a run's metrics, without those that a kill cut off."""
+    """The lines of a run's metrics, without those that are cut off or damaged."""
     path = folder / METRICS
     lines = path.read_bytes().splitlines() if path.exists() else []
-    return [found for found in map(_parsed, lines) if isinstance(found, dict) and "step" in found]
+    return [found for found in map(_parsed, lines) if found is not None]
 
 
-def _parsed(line: bytes) -> Any:
+def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
-        return json.loads(line)
-    except ValueError:
+        found = json.loads(line)
+        numbers = [value for name, value in found.items() if name != "phase" and value is not None]
+        whole = isinstance(found["step"], int) and all(isinstance(n, int | float) for n in numbers)
+        return found if whole else None
+    except (ValueError, KeyError, AttributeError, RecursionError):
         return None
 
 

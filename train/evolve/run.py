@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from io import BytesIO
-from pathlib import Path
 from typing import Any
-
-import jax
 
 from asg_jax.engine.state import TrainState
 from asg_jax.errors import UserError
@@ -27,12 +24,12 @@ from asg_jax.train.evolve.loop import train
 from asg_jax.train.evolve.parts import Parts, assemble
 from asg_jax.train.evolve.placement import whole
 from asg_jax.train.evolve.processes import agree, from_first, leads, wait
+from asg_jax.train.evolve.programs import keep_programs
 from asg_jax.train.evolve.summary import gains
 from asg_jax.train.evolve.typed import plain
 from asg_jax.train.evolve.warmup import warm_up
 
 SUMMARY, PICTURE = "summary.json", "before_after.png"
-PROGRAMS = Path("~/.cache/asg_jax/programs")  # compiled ones, for the next start
 
 
 @contextmanager
@@ -100,8 +97,7 @@ def finish(
     """
     if from_first(lambda: is_finished(folder, config)):
         return 0
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(PROGRAMS.expanduser()))
+    keep_programs()
     interruption = Interruption()
     with interruption.listening():
         parts = assemble(config)

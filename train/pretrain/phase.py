@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Key
 from tqdm import tqdm
 
 from asg_jax.backbone import PyTree
+from asg_jax.errors import UserError
 
 LOG_EVERY = 50  # steps
 # Of the trained part, the rest, a batch and a key: the loss, and its parts by name.
@@ -52,7 +53,8 @@ def run_phase(phase: Phase, trained: PyTree, frozen: PyTree, workdir: Path) -> P
     carry = (trained, phase.optimizer.init(trained))
     options = ocp.CheckpointManagerOptions(max_to_keep=2)
     folder = (workdir / phase.name).absolute()
-    with ocp.CheckpointManager(folder, options=options) as manager:
+    handler = ocp.StandardCheckpointHandler()  # else Orbax asks the newest folder for its kind
+    with ocp.CheckpointManager(folder, item_handlers=handler, options=options) as manager:
         carry, start = _latest(manager, carry)
         batches = grain.MapDataset.range(start, phase.steps).map(phase.batch)
         ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
@@ -67,13 +69,26 @@ def run_phase(phase: Phase, trained: PyTree, frozen: PyTree, workdir: Path) -> P
 
 
 def _latest(manager: ocp.CheckpointManager, fresh: PyTree) -> tuple[PyTree, int]:
-    """The newest checkpoint that is whole, and its step; damaged ones are removed."""
-    for step in sorted(manager.all_steps(), reverse=True):
+    """The newest checkpoint that is whole, and its step; newer ones are removed.
+
+    Raises:
+      UserError: there are some, and none is whole.
+    """
+    steps = sorted(manager.all_steps(), reverse=True)
+    for n, step in enumerate(steps):
         try:
-            return manager.restore(step, args=ocp.args.StandardRestore(fresh)), step
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            tqdm.write(f"the checkpoint of step {step} is damaged, an older one is taken: {error}")
-            manager.delete(step)
+            found = manager.restore(step, args=ocp.args.StandardRestore(fresh))
+        except Exception as error:  # readers of arrays raise nearly anything
+            reason = " ".join(str(error).split())[:200]
+            tqdm.write(f"the checkpoint of step {step} is damaged, an older one is taken: {reason}")
+            continue
+        for damaged in steps[:n]:
+            manager.delete(damaged)
+        return found, step
+    if steps:
+        raise UserError(
+            f"no checkpoint in {manager.directory} is whole; remove that folder to start anew."
+        )
     return fresh, 0
 
 

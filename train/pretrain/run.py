@@ -17,6 +17,7 @@ from asg_jax.models.config_files import read_object
 from asg_jax.models.places import check_new, new_folder, write_file
 from asg_jax.models.registry import Family, small_family
 from asg_jax.train.data.grammar import vocabulary
+from asg_jax.train.evolve.lock import locked
 from asg_jax.train.pretrain.lessons import Lessons, lessons, pixels
 from asg_jax.train.pretrain.losses import drawing_loss, text_loss
 from asg_jax.train.pretrain.optimizer import optimizer, two_rates
@@ -37,11 +38,16 @@ def pretrain(settings: PretrainSettings, workdir: Path) -> Path:
       The folder of the result, in the official layout of the model's family.
 
     Raises:
-      UserError: the size is unknown, or the folder belongs to a run with other settings, or to
-        something else.
+      UserError: the size is unknown, the folder belongs to a run with other settings or to
+        something else, or another process works in it.
     """
     family = small_family(settings.size)
     _claim(workdir, settings)
+    with locked(workdir):
+        return _run(settings, workdir, family)
+
+
+def _run(settings: PretrainSettings, workdir: Path, family: Family) -> Path:
     folder, start, begin = workdir / "model", workdir / "start", time.monotonic()
     if folder.exists():  # it appears when it is whole
         return folder

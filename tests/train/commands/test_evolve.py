@@ -27,16 +27,17 @@ def words(tmp_path, monkeypatch):
     return [f"--config={config}", f"--workdir={tmp_path / 'w'}", "--config.steps=6"]
 
 
-def test_a_run_that_was_stopped_says_so_to_the_shell(words, monkeypatch, capsys):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_was_stopped_says_so_to_the_shell(words, monkeypatch, capsys, number):
     class Asking(FakeMethod):
         def step(self, state, examples):
             if int(state.step) == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), number)
             return super().step(state, examples)
 
     with monkeypatch.context() as patch:
         patch.setattr(run, "assemble", lambda config: make_parts(Asking()))
-        assert main(["evolve", *words]) == 143
+        assert main(["evolve", *words]) == 128 + number
     assert "goes on from here" in capsys.readouterr().out
     assert main(["evolve", *words]) == 0
     assert "6 steps in" in capsys.readouterr().out

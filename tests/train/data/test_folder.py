@@ -18,6 +18,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from asg_jax.errors import UserError
+from asg_jax.models import pictures as pictures_module
 from asg_jax.train.data import folder as folder_module
 from asg_jax.train.data.folder import FolderSource
 from asg_jax.train.data.loading import Example, batches
@@ -219,10 +220,29 @@ def test_a_second_start_remembers_what_was_found(pictures, monkeypatch) -> None:
     second = FolderSource(pictures)
     assert second.paths == first.paths and second.skipped == first.skipped
     assert second.fingerprint == first.fingerprint
-    for memory in folder_module.CHECKED.iterdir():
-        memory.write_text("[1")
-    with pytest.raises(TypeError):  # a damaged memory is none
-        FolderSource(pictures)
+    (memory,) = folder_module.CHECKED.iterdir()
+    told = memory.read_bytes()
+    for damage in (b"[1", b"{}", b"", told[:-9], told.replace(b"empty", b"entry")):
+        memory.write_bytes(damage)
+        with pytest.raises(TypeError):  # a damaged memory is none
+            FolderSource(pictures)
+
+
+@pytest.mark.parametrize("fault", [errno.EIO, errno.EACCES, errno.ESTALE])
+def test_what_the_file_system_refused_is_tried_again(tmp_path, monkeypatch, fault) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_bytes(encoded("png"))
+    real = folder_module.opened
+
+    def refuse(path: Path, formats: tuple[str, ...]):
+        if path.stem == "b":
+            raise pictures_module.Unreachable(os.strerror(fault))
+        return real(path, formats)
+
+    with monkeypatch.context() as bad_day:
+        bad_day.setattr(folder_module, "opened", refuse)
+        assert [path.name for path in FolderSource(tmp_path).paths] == ["a.png"]
+    assert [path.name for path in FolderSource(tmp_path).paths] == ["a.png", "b.png"]
 
 
 def test_links_are_followed_and_circles_end(tmp_path) -> None:

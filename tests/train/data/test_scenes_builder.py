@@ -1,6 +1,7 @@
 """The TFDS builder: made without TensorFlow, read back exactly, no label where training reads."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 from itertools import islice
@@ -115,3 +116,15 @@ def test_what_fails_twice_is_told(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(Scenes, "download_and_prepare", full)
     with pytest.raises(UserError, match="cannot be made or read .No space left.*set HOME"):
         prepare(IMAGES_FEW, tmp_path)
+
+
+def test_what_a_kill_left_unfinished_goes_with_the_next_start(images, folder) -> None:
+    versions = images.data_path.parent
+    old, new = versions / "incomplete.AAAAAA_1.0.0", versions / "incomplete.BBBBBB_1.0.0"
+    for part in (old, new):
+        part.mkdir()
+        (part / "records").write_bytes(b"half")
+    os.utime(old, (1, 1))
+    prepare(IMAGES_FEW, folder)
+    assert not old.exists() and new.exists()  # somebody may be at work there
+    assert len(read(images, "train")) == 60

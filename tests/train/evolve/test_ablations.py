@@ -1,6 +1,8 @@
 """Ablations: which settings differ, and runs that are taken up where they were left."""
 
 import json
+import os
+import signal
 
 import pytest
 
@@ -15,9 +17,10 @@ from asg_jax.train.evolve.ablations import (
     vary,
     verdict,
 )
-from asg_jax.train.evolve.config import FILE
+from asg_jax.train.evolve.config import FILE, read
 from asg_jax.train.evolve.summary import TITLES
 from asg_jax.train.evolve.typed import flat, plain
+from asg_jax.train.flags import load_config
 from tests.train.evolve.fake import CONFIG, FakeJudge, FakeMethod, make_parts
 
 CHANGES = {
@@ -97,6 +100,30 @@ def test_finished_runs_are_not_repeated(file, tmp_path, monkeypatch):
     assert len({line.count("|") for line in table[2:6]}) == 1
     assert table[5].endswith("| -1.8, -1.0 | undecided, undecided |")
     assert "in points: questions, greedy 0.0," in table[7]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_is_told_to_the_shell(file, tmp_path, monkeypatch, number):
+    class Asking(FakeMethod):
+        def step(self, state, examples):
+            if int(state.step) == 1:
+                os.kill(os.getpid(), number)
+            return super().step(state, examples)
+
+    monkeypatch.setattr(run, "assemble", lambda config: make_parts(Asking()))
+    argv = [f"--config={file}", f"--workdir={tmp_path / 'runs'}", f"--out={tmp_path / 'table'}"]
+    assert ablate.main(argv) == 128 + number
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["full_0"]
+    assert not list(tmp_path.glob("table.*"))
+
+
+def test_two_ablations_in_one_folder_are_kept_apart(file, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "assemble", lambda config: make_parts(FakeMethod(), FakeJudge()))
+    argv = [f"--config={file}", f"--workdir={tmp_path}", f"--out={tmp_path / 'table'}"]
+    config = vary(read(load_config(str(file)).to_dict()), "full", 0)
+    with run.claimed(tmp_path / "full_0", config):
+        with pytest.raises(UserError, match="another process .* works in"):
+            ablate.main(argv)
 
 
 def test_seeds_are_numbers(file):

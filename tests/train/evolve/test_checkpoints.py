@@ -65,8 +65,12 @@ def test_a_missing_picture_is_damage_too(finished, folder):
     assert steps(folder) == [20, 23]
 
 
-def test_what_a_kill_left_half_removed_goes(folder):
-    shutil.copytree(folder / FOLDER / "20", folder / FOLDER / "16")
-    shutil.rmtree(folder / FOLDER / "16" / "state")
+@pytest.mark.parametrize("left", [("16",), ("12", "16"), ("4",)])
+@pytest.mark.parametrize("half", [True, False])
+def test_what_a_kill_left_half_removed_goes(folder, left, half):
+    for step in left:
+        shutil.copytree(folder / FOLDER / "20", folder / FOLDER / step)
+        if half:
+            shutil.rmtree(folder / FOLDER / step / "state")
     run(folder, FakeMethod())
     assert steps(folder) == [20, 23] and CONFIG.checkpoint.keep == 2

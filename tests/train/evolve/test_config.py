@@ -73,6 +73,33 @@ def test_a_wrong_setting_is_named(fake_methods, change, message):
         read({**plain(CONFIG), **change})
 
 
+@pytest.mark.parametrize(
+    "path, value",
+    [
+        ("seed", 99999999999),
+        ("mesh.tensor", -1),
+        ("watch.every", -1),
+        ("eval.guidance", float("nan")),
+        ("method.understanding_steps", -1),
+        ("method.solver.rank", 0),
+        ("method.solver.learning_rate", -1.0),
+        ("method.solver.learning_rate", float("nan")),
+        ("method.generator.alpha", float("inf")),
+        ("method.optimizer.clip_norm", float("nan")),
+        ("method.temperatures.answer", 0.0),
+        ("method.lengths.answer", 0),
+        ("method.sampler.steps", 0),
+        ("method.sampler.grid", (0, 4)),
+    ],
+)
+def test_a_number_out_of_range_is_named(path, value):
+    config = bagel_tiny.get_config()
+    with config.unlocked():
+        config.update_from_flattened_dict({path: value})
+    with pytest.raises(UserError, match=f"config.{path} .* must"):
+        read(config.to_dict())
+
+
 def test_the_settings_of_a_method_go_there_and_back(fake_methods):
     config = as_config(CONFIG)
     assert read(config.to_dict()) == read(plain(CONFIG)) == CONFIG

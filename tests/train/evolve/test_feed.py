@@ -93,6 +93,21 @@ def test_when_no_picture_can_be_read_the_feed_says_so(tmp_path):
     assert "none of 40 pictures can be read any more" in str(empty.fault)
 
 
+def test_no_more_is_decoded_than_the_batch_that_comes(tmp_path):
+    class Counting(Noise):
+        read: list[int] = []
+
+        def __getitem__(self, index):
+            self.read.append(index.__index__())
+            return super().__getitem__(index)
+
+    source = Counting()
+    fed = feed(tmp_path, source)
+    for step, total in enumerate([4, 8, 12, 14, 16], 1):
+        take(fed, step)
+        assert len(source.read) == total
+
+
 def test_waiting_ends_in_time(tmp_path):
     class Slow(Noise):
         def __getitem__(self, index):

@@ -143,7 +143,7 @@ def test_a_folder_in_use_is_refused_before_anything_is_loaded(tmp_path, monkeypa
             end(tmp_path, monkeypatch, parts="not needed")
 
 
-@pytest.mark.parametrize("left", ["evaluating", None])
+@pytest.mark.parametrize("left", ["evaluating", "stopped", "training", None])
 def test_the_status_of_a_finished_run_is_put_right(tmp_path, monkeypatch, left):
     assert end(tmp_path, monkeypatch) == 0
     (tmp_path / "status.json").unlink()

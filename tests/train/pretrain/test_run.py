@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 
 from asg_jax.errors import UserError
 from asg_jax.models.registry import open_model
+from asg_jax.train.evolve.lock import locked
 from asg_jax.train.main import main
 from asg_jax.train.pretrain import lessons as data
 from asg_jax.train.pretrain import run
@@ -101,3 +102,11 @@ def test_an_unknown_size_is_named(tmp_path):
 def test_a_misspelt_field_is_one_line(capsys, tmp_path):
     assert main(["pretrain", "--config.ratee=1", f"--workdir={tmp_path}"]) == 2
     assert "ratee" in capsys.readouterr().err
+
+
+def test_a_second_process_is_refused(tmp_path):
+    run._claim(tmp_path, SMALL)
+    with locked(tmp_path):
+        with pytest.raises(UserError, match="another process .* works in"):
+            run.pretrain(SMALL, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "settings.json"}
