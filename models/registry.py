@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from asg_jax.adapters import LoRASpec
 from asg_jax.backbone import Backbone, Processor, PyTree
 from asg_jax.errors import UserError
-from asg_jax.models.checkpoint import paths
+from asg_jax.models.checkpoint import copy_files, paths
 from asg_jax.models.places import new_folder, place
 from asg_jax.models.sharding import Rules, shardings
 
@@ -27,6 +27,7 @@ FAMILIES = (
     "vargpt",
 )  # sub-packages; each offers a FAMILY in its module `family`
 CONVERTED = "orbax"  # sub-folder that holds the parameters of a converted model
+PRETRAINED = "pretraining.json"  # beside the weights that `asg-jax pretrain` made
 RANDOM = "random:"  # prefix of the name of a model with random weights
 SHIPPED = Path(__file__).parent / "shipped"  # checkpoints that come with the package, by name
 
@@ -91,6 +92,12 @@ class Model:
     def official_module(self, path: str) -> str:
         """Official name of one of our modules, of a stack as `checkpoint.layer_name` takes it."""
         return self.family.official_module(self.backbone, path)
+
+    @property
+    def language(self) -> str:
+        """Its name in `asg_jax.prompts.LANGUAGES`: our pre-training is on scenes."""
+        ours = self.folder is not None and (self.folder / PRETRAINED).exists()
+        return "scenes" if ours else "english"
 
 
 def family(name: str) -> Family:
@@ -186,6 +193,7 @@ def save_converted(folder: Path, model: Model) -> None:
     with new_folder(folder) as part:
         if model.folder is not None:
             model.family.describe(model.folder, part)
+            copy_files((PRETRAINED,), model.folder, part)
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save((part / CONVERTED).absolute(), model.base)
 

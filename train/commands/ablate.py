@@ -35,7 +35,7 @@ def define() -> flags.FlagValues:
 def main(argv: Sequence[str]) -> int:
     """Runs the command; its exit status says whether it was stopped."""
     f = define()
-    if parse(f, argv, USAGE) is None:
+    if parse(f, argv, USAGE, settings=read) is None:
         return 0
     base, place = read(f.config.to_dict()), Path(f.workdir).expanduser()
     chosen = f.names or names(base)

@@ -14,6 +14,7 @@ from asg_jax.ranges import SEED
 from asg_jax.train.asking import ask
 from asg_jax.train.evolve.learned import open_roles
 from asg_jax.train.flags import number, parse
+from asg_jax.train.words import warn_of_unlearned
 
 USAGE = 'usage: asg-jax ask --model=MODEL --image=FILE "question"'
 
@@ -28,7 +29,7 @@ def define() -> flags.FlagValues:
     number(f, "max_tokens", 64, "Longest answer.", least=1, most=65536)
     number(f, "temperature", 0.0, "Of the framings' answers; 0 is greedy.", float, least=0)
     known = sorted(LANGUAGES)
-    flags.DEFINE_enum("language", "english", known, "Of the framings; tiny models: scenes.", f)
+    flags.DEFINE_enum("language", None, known, "Of the framings; the model's own by default.", f)
     number(f, "seed", 0, "Random seed.", within=SEED)
     return f
 
@@ -41,7 +42,8 @@ def main(argv: Sequence[str]) -> None:
         return
     picture = open_picture(f.image)
     model, roles = open_roles(f.model)
-    framed = LANGUAGES[f.language].frame(words[0])
+    warn_of_unlearned(model.processor, words[0])
+    framed = LANGUAGES[f.language or model.language].frame(words[0])
     heat = [0.0, *[f.temperature] * len(framed)]
     spoken, rollout = ask(
         model,

@@ -38,7 +38,7 @@ def define() -> flags.FlagValues:
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     f = define()
-    if parse(f, argv, USAGE) is None:
+    if parse(f, argv, USAGE, settings=read) is None:
         return
     if "eval" not in f.config:
         raise UserError("the config has no section 'eval'; take one that has, as bagel_tiny.")

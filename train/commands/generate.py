@@ -20,6 +20,7 @@ from asg_jax.ranges import SEED
 from asg_jax.rollout.image import draw_pictures
 from asg_jax.train.evolve.learned import open_roles
 from asg_jax.train.flags import number, parse
+from asg_jax.train.words import warn_of_unlearned
 
 USAGE = 'usage: asg-jax generate --model=MODEL "prompt" --out=FOLDER [--image=FILE to edit]'
 
@@ -62,6 +63,7 @@ def main(argv: Sequence[str]) -> None:
     check_writable(folder)
     picture = [open_picture(f.image)] if f.image else []
     model, roles = open_roles(f.model)
+    warn_of_unlearned(model.processor, words[0])
     request = model.processor.prompt([[*picture, words[0]]], "draw")
     sampler = make_sampler(f, model, request)
     keys = jax.random.split(jax.random.key(f.seed), (1, f.count))

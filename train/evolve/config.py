@@ -64,7 +64,12 @@ class Replay:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """When the state is saved, in steps, and how many of the saved states stay."""
+    """When the state is saved.
+
+    Attributes:
+      every: steps between two savings.
+      keep: saved states that stay, the newest.
+    """
 
     every: int = bounded(10, least=1)
     keep: int = bounded(2, least=1)
