@@ -18,6 +18,7 @@ from asg_jax.adapters import LoRASpec
 from asg_jax.backbone import Backbone, Processor, PyTree
 from asg_jax.errors import UserError
 from asg_jax.models.checkpoint import copy_files, paths
+from asg_jax.models.downloads import from_bucket, from_hub, is_hub_id
 from asg_jax.models.places import new_folder, place
 from asg_jax.models.sharding import Rules, shardings
 
@@ -123,21 +124,25 @@ def shipped_models() -> list[str]:
 
 
 def model_folder(name: str) -> Path:
-    """The folder of a shipped model, or of one that is named by its folder.
+    """The folder of a shipped model, of one that is named by its folder, or of a download.
 
     Raises:
       UserError: there is none.
     """
+    if "://" in name:
+        return from_bucket(name)
     folder = SHIPPED / name if name in shipped_models() else place(name)
     try:
         if folder.is_dir():
             return folder
     except OSError as error:
         raise UserError(f"{folder} cannot be reached ({error.strerror}).") from error
+    if is_hub_id(name):
+        return from_hub(name)
     known = ", ".join(shipped_models())
     raise UserError(
-        f"there is no folder {folder}; name the folder of a checkpoint or a shipped model"
-        f" ({known})."
+        f"there is no folder {folder}; name the folder of a checkpoint, a model of the hub"
+        f" (ORG/NAME) or a shipped one ({known})."
     )
 
 
@@ -147,7 +152,8 @@ def open_model(
     """Opens a model.
 
     Args:
-      name: an official or converted folder, a shipped model (`shipped_models`), or `random:SIZE`.
+      name: an official or converted folder, also in a bucket (gs://...), a shipped model
+        (`shipped_models`), one of the hub (ORG/NAME or ORG/NAME@REVISION), or `random:SIZE`.
       dtype: of parameters and computation; that of the stored weights by default, float32 for
         shipped models, which are stored in bfloat16 for size alone.
       mesh: devices over which the parameters are cut; the default device without it.

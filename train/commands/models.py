@@ -44,7 +44,7 @@ def lines() -> Iterator[str]:
     yield "\nrandom weights, to measure and to test:"
     for own, offers in kinds.items():
         yield f"  {own:<7} " + ", ".join(f"{RANDOM}{size}" for size in offers.sizes)
-    yield "\nelse the folder of an official or converted checkpoint, or of a finished run"
+    yield "\nor a folder with a checkpoint or a finished run, ORG/NAME[@REVISION] of the hub"
 
 
 def _scores(folder: Path) -> str:

@@ -104,9 +104,7 @@ def as_config(settings: Any) -> ConfigDict:
     config, hints = ConfigDict(), typing.get_type_hints(type(settings))
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if kinds := alternatives(
-            hints[field.name]
-        ):  # all, so that a flag can choose another
+        if kinds := alternatives(hints[field.name]):  # all, so that a flag can choose another
             chosen = {value.name: value}
             groups = {name: as_config(chosen.get(name, kind())) for name, kind in kinds.items()}
             value = ConfigDict({"name": value.name, **groups})
