@@ -7,7 +7,6 @@ import pytest
 from PIL import Image as PIL
 
 from asg_jax.prompts import ENGLISH
-from asg_jax.train.commands.ask import vote_line
 from asg_jax.train.main import main
 from tests import goldens
 
@@ -35,10 +34,6 @@ def test_prints_answer_vote_and_entropy(picture, capsys):
     assert 0 < entropy < np.log(264)
     assert run(picture, "What is shown?") == 0
     assert capsys.readouterr().out == first
-
-
-def test_votes_are_counted_most_frequent_first():
-    assert vote_line(["red", "", "red"]) == "red 2, (nothing) 1"
 
 
 @pytest.mark.parametrize(
