@@ -69,7 +69,8 @@ def test_a_model_draws_answers_and_scores(model, tmp_path):
     answer = model.ask(one, question)
     assert answer == model.ask(tmp_path / "one.png", question)
     assert answer.text == "red" and sum(answer.votes.values()) == 7 and answer.entropy >= 0
-    scores = dict(zip(("red", "blue", "what"), model.score(one, question, ["red", "blue", "what"])))
+    said = ["red", "blue", "what"]
+    scores = dict(zip(said, model.score(one, question, said), strict=True))
     assert max(scores, key=scores.__getitem__) == "red" and scores["what"] < scores["blue"]
     assert sum(np.exp(list(scores.values()))) <= 1
 

@@ -15,7 +15,7 @@ from jaxtyping import Array
 from PIL.Image import Image as Picture
 
 from asg_jax.answers import normalize_answer
-from asg_jax.backbone import Backbone, Params, Request, encode
+from asg_jax.backbone import Backbone, Params, Request, encode, host
 from asg_jax.models.pictures import open_picture, to_picture
 from asg_jax.models.registry import Model
 from asg_jax.prompts import LANGUAGES
@@ -131,10 +131,10 @@ class OpenModel(Model):
         """
         stop = self.processor.stop_ids[0]
         request = self.processor.prompt([[_opened(picture)]], "ask")
-        before = rows_of([self.processor.question(question)] * len(answers))
-        after = rows_of([[*self.processor.ids(answer), stop] for answer in answers])
-        texts = Texts(*before), Texts(*after)
-        return np.asarray(_score(self.backbone, self.roles["solver"], request, *texts)).tolist()
+        before = _texts([self.processor.question(question)] * len(answers))
+        after = _texts([[*self.processor.ids(answer), stop] for answer in answers])
+        found = _score(self.backbone, self.roles["solver"], request, before, after)
+        return np.asarray(found).tolist()
 
 
 def open_model(name: str) -> OpenModel:
@@ -154,6 +154,11 @@ def open_model(name: str) -> OpenModel:
 
 def _opened(picture: Picture | str | Path) -> Picture:
     return open_picture(picture) if isinstance(picture, str | Path) else picture
+
+
+def _texts(ids: Sequence[Sequence[int]]) -> Texts:
+    rows, mask = rows_of(ids)
+    return Texts(host(rows), host(mask))
 
 
 @partial(jax.jit, static_argnames="backbone")

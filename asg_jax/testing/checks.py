@@ -67,7 +67,7 @@ class Check:
 
     def __init__(self, backbone: Any, processor: Processor, params: Params, tolerance: float):
         self.backbone, self.processor, self.params = backbone, processor, params
-        self.close = {"rtol": tolerance, "atol": tolerance}
+        self.tolerance = tolerance
         spec = backbone.spec
         grid = spec.grids[0] if spec.grids else spec.max_grid
         self.sampler = Sampler(grid=grid, steps=spec.steps if spec.unrolled else 2, guidance=1.0)
@@ -78,7 +78,7 @@ class Check:
         self.words = ("what color is the circle?", "is there a red cross?")
 
     def same(self, one: Any, other: Any, fault: str) -> None:
-        np.testing.assert_allclose(one, other, **self.close, err_msg=fault)
+        np.testing.assert_allclose(one, other, self.tolerance, self.tolerance, err_msg=fault)
 
     def run(self, function: Any, *arguments: Any) -> Any:
         """The result of a pure program; it is run twice."""
@@ -122,9 +122,9 @@ class Check:
         """By `prefill`, `extend` and `decode`, as by `hidden` and `states`."""
         texts = self.texts()
         request = self.processor.prompt([[picture] for picture in self.pictures], "ask")
-        nothing = Texts(texts.ids[..., :0], texts.mask[..., :0])
 
         def both(params, request, texts):
+            nothing = jax.tree.map(lambda x: x[..., :0], texts)
             backbone, prompt = self.backbone, self.prompt(params, request)
             forced = predicting_states(backbone, params, prompt, nothing, texts)
             prefix = backbone.prefill(params, prompt)

@@ -15,7 +15,7 @@ from asg_jax.signals.vote import vote
 Kind = Literal["questions", "drawings"]
 B, SAMPLES, M, N, D = 3, 4, 5, 7, 6
 ALONE = ("asked", "prompts")  # fields of `Drawn` without an axis of samples
-CLOSE = {"rtol": 1e-4, "atol": 1e-5}
+CLOSE = 1e-4, 1e-5  # relative, absolute
 
 
 def record(of: Kind, seed: int = 0) -> Asked | Drawn:
@@ -81,7 +81,7 @@ def check_signal(
 
 
 def _same(one: np.ndarray, other: np.ndarray, fault: str) -> None:
-    np.testing.assert_allclose(one, other, **CLOSE, err_msg=fault)
+    np.testing.assert_allclose(one, other, *CLOSE, err_msg=fault)
 
 
 def _moved(shown: Asked | Drawn, order: np.ndarray) -> Any:

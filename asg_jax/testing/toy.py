@@ -179,8 +179,11 @@ class ToyProcessor:
             row[count : count + len(own) + 1] = [*own, V - 1]
         mask = np.arange(room) < count + 1 + np.array([len(own) for own in told])[:, None]
         rows = np.broadcast_to(np.arange(room), ids.shape)
-        main = Prompt(*map(jnp.asarray, (ids, slot, rows[..., None], rows, mask)))
-        images = [self.image([own[0] for own in shown])] if count else []
+        place = jnp.asarray(rows)
+        main = Prompt(
+            jnp.asarray(ids), jnp.asarray(slot), place[..., None], place, jnp.asarray(mask)
+        )
+        images = (self.image([own[0] for own in shown]),) if count else ()
         return Request(Prompts(main), images)
 
     def question(self, text):

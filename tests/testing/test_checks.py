@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from asg_jax.models.registry import open_model
 from asg_jax.signals.table import DRAWINGS, QUESTIONS, Signal
 from asg_jax.testing import Toy, ToyProcessor, check_backbone, check_signal, make_tiny, toy
 
@@ -16,9 +17,9 @@ def test_the_toy_keeps_the_protocol(kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", ["bagel-tiny", "vargpt-tiny", "blip3o-tiny"])
-def test_every_backbone_keeps_the_protocol(size, tmp_path):
-    model = make_tiny(size, tmp_path)
+@pytest.mark.parametrize("name", ["bagel-tiny", "vargpt-tiny", "random:blip3o-4m"])
+def test_every_backbone_keeps_the_protocol(name, tmp_path):
+    model = open_model(name) if name.startswith("random:") else make_tiny(name, tmp_path)
     check_backbone(model.backbone, model.processor, model.base)
 
 

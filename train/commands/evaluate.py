@@ -16,6 +16,7 @@ from asg_jax.train.evaluate.figure import figure, sheet
 from asg_jax.train.evaluate.judges import evaluate
 from asg_jax.train.evaluate.report import document, lines, tables
 from asg_jax.train.evaluate.settings import EvalSettings
+from asg_jax.train.evolve.config import read
 from asg_jax.train.evolve.learned import open_roles
 from asg_jax.train.evolve.typed import build
 from asg_jax.train.flags import define_config, parse
