@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from etils import epath
+from etils.epath.stat_utils import StatResult
 
 from asg_jax.errors import UserError
 
@@ -95,11 +96,11 @@ def _copy(source: epath.Path, target: Path) -> None:
         part = copy.with_name(f".{copy.name}.{os.getpid()}.part")
         with path.open("rb") as data, part.open("wb") as file:
             shutil.copyfileobj(data, file, BLOCK)
-        os.utime(part, (_mark(there)[1],) * 2)
+        os.utime(part, (_mark(there)[1], _mark(there)[1]))
         part.replace(copy)
 
 
-def _mark(stat: epath.typing.StatResult) -> tuple[int, float]:
+def _mark(stat: StatResult) -> tuple[int, float]:
     """Size and time, which tell whether a file is the one that was copied."""
     return stat.length, float(stat.mtime or 0)
 

@@ -51,7 +51,7 @@ class Hub(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     """Answers one request."""
 
-    server: Hub
+    server: Hub  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def do_HEAD(self) -> None:
         self.answer()
