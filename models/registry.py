@@ -204,6 +204,21 @@ def save_converted(folder: Path, model: Model) -> None:
             checkpointer.save((part / CONVERTED).absolute(), model.base)
 
 
+def save_official(folder: Path, model: Model) -> None:
+    """Writes a model as its authors do.
+
+    Args:
+      folder: that is not there yet, or empty; it appears when it is whole.
+      model: that is written.
+
+    Raises:
+      UserError: something is there already.
+    """
+    model.family.export(folder, model.backbone, model.base, model.folder)
+    if model.folder is not None:
+        copy_files((PRETRAINED,), model.folder, folder)
+
+
 def _restore(
     folder: Path, kind: Family, dtype: str | None, mesh: Mesh | None
 ) -> tuple[Backbone, PyTree, Processor]:
