@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags
+from tqdm import tqdm
 
+from asg_jax.errors import UserError
 from asg_jax.models.pictures import open_picture, to_picture
 from asg_jax.models.places import check_writable, place, write_file
 from asg_jax.ranges import SEED
+from asg_jax.train.drawing import GIVEN, draw, keys_of
 from asg_jax.train.evolve.learned import open_roles
 from asg_jax.train.flags import number, parse
+from asg_jax.train.prompt_files import LAYOUTS, batches, read_items
 from asg_jax.train.words import warn_of_unlearned
 
-USAGE = 'usage: asg-jax generate --model=MODEL "prompt" --out=FOLDER [--image=FILE to edit]'
+USAGE = (
+    'usage: asg-jax generate --model=MODEL "prompt" --out=FOLDER [--image=FILE to edit]'
+    " | asg-jax generate --model=MODEL --prompts=FILE --layout=geneval|dpg|wise --out=FOLDER"
+)
+COUNT = 4  # pictures, unless a layout says how many
 
 
 def define() -> flags.FlagValues:
@@ -27,7 +37,11 @@ def define() -> flags.FlagValues:
         "out", None, "Folder for the pictures, which are numbered on.", f, required=True
     )
     flags.DEFINE_string("image", None, "Picture to edit.", f)
-    number(f, "count", 4, "How many pictures.", least=1, most=10_000)
+    flags.DEFINE_string("prompts", None, "Prompt file of a benchmark (dpg: also its folder).", f)
+    known = sorted(LAYOUTS)
+    flags.DEFINE_enum("layout", None, known, "Of that file, and of what its scorer reads.", f)
+    number(f, "batch", 8, "Prompts of a file that are drawn together.", least=1, most=10_000)
+    number(f, "count", None, "Pictures of a prompt; 4, if no layout says.", least=1, most=10_000)
     number(f, "height", None, "In pixels; the usual one by default.", least=1)
     number(f, "width", None, "In pixels; the usual one by default.", least=1)
     real = lambda name, text, **bounds: number(f, name, None, text, float, **bounds)
@@ -43,18 +57,27 @@ def define() -> flags.FlagValues:
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     f = define()
-    words = parse(f, argv, USAGE, words=1)
+    words = parse(f, argv, USAGE, words=None)
     if words is None:
         return
+    if len(words) != (not f.prompts) or bool(f.prompts) != bool(f.layout) or f.prompts and f.image:
+        raise UserError(f"expected 1 words beside the flags, or --prompts with --layout: {USAGE}")
     folder = place(f.out)
     check_writable(folder)
+    if f.prompts:
+        _benchmark(f, folder)
+    else:
+        _one(f, words[0], folder)
+
+
+def _one(f: flags.FlagValues, prompt: str, folder: Path) -> None:
+    """Pictures of one prompt, numbered on."""
     picture = [open_picture(f.image)] if f.image else []
     model, roles = open_roles(f.model)
-    warn_of_unlearned(model.processor, words[0])
-    request = model.processor.prompt([[*picture, words[0]]], "draw")
-    keys = jax.random.split(jax.random.key(f.seed), (1, f.count))
-    given = {name: f[name].value for name in GIVEN}
-    drawn = draw(model, roles["generator"], request, keys, given)[0]
+    warn_of_unlearned(model.processor, prompt)
+    request = model.processor.prompt([[*picture, prompt]], "draw")
+    keys = jax.random.split(jax.random.key(f.seed), (1, f.count or COUNT))
+    drawn = draw(model, roles["generator"], request, keys, _given(f))[0]
     folder.mkdir(parents=True, exist_ok=True)
     first = _first_free(folder)
     for n, pixels in enumerate(drawn, first):
@@ -63,6 +86,36 @@ def main(argv: Sequence[str]) -> None:
         write_file(folder / f"{n:04d}.png", data.getvalue())
     last = first + len(drawn) - 1
     print(f"wrote {len(drawn)} pictures to {folder}: {first:04d}.png to {last:04d}.png")
+
+
+def _benchmark(f: flags.FlagValues, folder: Path) -> None:
+    """Pictures of all prompts of a file; those that an earlier call finished stay."""
+    layout = LAYOUTS[f.layout]
+    if layout.count and f.count not in (None, layout.count):
+        raise UserError(f"{f.layout} takes {layout.count} pictures of a prompt; leave out --count.")
+    items, count = read_items(layout, place(f.prompts)), layout.count or f.count or COUNT
+    left = [n for n, item in enumerate(items) if not (folder / layout.mark(item)).exists()]
+    if len(left) < len(items):
+        print(f"{len(items) - len(left)} of {len(items)} prompts are drawn already", flush=True)
+    if not left:
+        return
+    model, roles = open_roles(f.model)
+    warn_of_unlearned(model.processor, " ".join(items[n].prompt for n in left))
+    folder.mkdir(parents=True, exist_ok=True)
+    progress = tqdm(total=len(left), unit="prompt", disable=not sys.stderr.isatty())
+    for numbers in batches(left, f.batch):
+        request = model.processor.prompt([[items[n].prompt] for n in numbers], "draw")
+        keys = keys_of(f.seed, numbers, count)
+        drawn = draw(model, roles["generator"], request, keys, _given(f))
+        for n, pictures in dict(zip(numbers, drawn, strict=True)).items():
+            layout.save(folder, items[n], pictures)
+            progress.update()
+    progress.close()
+    print(f"wrote {count} pictures of each of {len(left)} prompts to {folder}")
+
+
+def _given(f: flags.FlagValues) -> dict[str, Any]:
+    return {name: f[name].value for name in GIVEN}
 
 
 def _first_free(folder: Path) -> int:
