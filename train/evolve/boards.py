@@ -14,6 +14,7 @@ from asg_jax.errors import UserError
 from asg_jax.train.evolve.files import Folder, is_local
 
 Mode = Literal["off", "offline", "online"]
+Sent = Literal["offline", "online"]
 PROJECT = "asg_jax"  # on W&B, where `WANDB_PROJECT` names no other
 
 
@@ -63,7 +64,7 @@ class Wandb:
     Steps are numbers like others there, because a resumed run tells some of them again.
     """
 
-    def __init__(self, folder: Folder, name: str, settings: Mapping[str, Any], mode: Mode):
+    def __init__(self, folder: Folder, name: str, settings: Mapping[str, Any], mode: Sent):
         """Starts or resumes it.
 
         Args:
@@ -105,8 +106,8 @@ class Wandb:
         self._run.log({"step": step, **values})
 
     def table(self, step: int, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        names = columns(rows)
-        cells = [[str(row.get(name, "")) for name in names] for row in rows]
+        names: list[Any] = columns(rows)
+        cells = [[str(row.get(column, "")) for column in names] for row in rows]
         self._run.log({"step": step, name: self._wandb.Table(columns=names, data=cells)})
 
     def picture(self, step: int, name: str, pixels: UInt8[np.ndarray, "H W 3"]) -> None:

@@ -1,5 +1,6 @@
 """Weights & Biases is told of a run where that is asked for; tables become Markdown."""
 
+import json
 import sys
 from dataclasses import replace
 
@@ -62,4 +63,6 @@ def test_a_board_takes_numbers_tables_and_pictures(tmp_path):
     board.picture(1, "drawn", np.zeros((4, 4, 3), np.uint8))
     board.close()
     (table,) = tmp_path.glob("wandb/offline-run-*/files/media/table/*.json")
-    assert '"question", "reward", "answer"' in table.read_text()
+    found = json.loads(table.read_text())
+    assert found["columns"] == ["question", "reward", "answer"]
+    assert found["data"] == [["what?", "0.5", ""], ["", "", "red"]]
