@@ -8,7 +8,7 @@ FOLDERS = {
     "asg_jax.train": "train",
     "asg_jax.configs": "configs",
 }
-DATA = ["json", "safetensors", "txt", "gz"]
+DATA = ["json", "safetensors", "txt", "gz", "html"]
 
 setup(
     packages=[

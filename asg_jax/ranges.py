@@ -41,9 +41,17 @@ class Range:
             and (most is None or value <= most)
             and (below is None or value < below)
         )
-        words = {"at least": least, "above": above, "at most": most, "below": below}
-        said = [f"{word} {bound}" for word, bound in words.items() if bound is not None]
-        return None if inside else " and ".join(said)
+        return None if inside else str(Range(least, above, most, below))
+
+    def __str__(self) -> str:
+        """The bounds in words, as in "at least 0 and below 1"; empty without any."""
+        bounds = {
+            "at least": self.least,
+            "above": self.above,
+            "at most": self.most,
+            "below": self.below,
+        }
+        return " and ".join(f"{word} {n:.12g}" for word, n in bounds.items() if n is not None)
 
 
 SEED = Range(least=0, most=2**32 - 1)  # what NumPy, JAX and grain all take
@@ -58,6 +66,11 @@ def bounded(default: Any, within: Range | None = None, **bounds: float) -> Any:
       bounds: `least`, `above`, `most`, `below`; see `Range`.
     """
     return dataclasses.field(default=default, metadata={_RANGE: within or Range(**bounds)})
+
+
+def declared(field: dataclasses.Field[Any]) -> Range:
+    """The range that a field of a dataclass was declared with; without bounds if with none."""
+    return field.metadata.get(_RANGE, Range())
 
 
 def faults(settings: Any, path: str = "") -> list[str]:
@@ -76,8 +89,7 @@ def faults(settings: Any, path: str = "") -> list[str]:
         if dataclasses.is_dataclass(value):
             found += faults(value, name)
             continue
-        allowed = field.metadata.get(_RANGE, Range())
-        fault = next(filter(None, map(allowed.fault, _numbers(value))), None)
+        fault = next(filter(None, map(declared(field).fault, _numbers(value))), None)
         if fault:
             found.append(f"{name} is {value}; it must be {fault}.")
     return found

@@ -17,7 +17,8 @@ from jax.sharding import Mesh
 from asg_jax.adapters import LoRASpec
 from asg_jax.backbone import Backbone, Processor, PyTree
 from asg_jax.errors import UserError
-from asg_jax.models.checkpoint import paths
+from asg_jax.models.checkpoint import copy_files, paths
+from asg_jax.models.downloads import from_bucket, from_hub, is_hub_id
 from asg_jax.models.places import new_folder, place
 from asg_jax.models.sharding import Rules, shardings
 from asg_jax.models.tokenizers import PieceTokenizer
@@ -28,6 +29,7 @@ FAMILIES = (
     "vargpt",
 )  # sub-packages; each offers a FAMILY in its module `family`
 CONVERTED = "orbax"  # sub-folder that holds the parameters of a converted model
+PRETRAINED = "pretraining.json"  # beside the weights that `asg-jax pretrain` made
 RANDOM = "random:"  # prefix of the name of a model with random weights
 SHIPPED = Path(__file__).parent / "shipped"  # checkpoints that come with the package, by name
 
@@ -95,6 +97,12 @@ class Model:
         """Official name of one of our modules, of a stack as `checkpoint.layer_name` takes it."""
         return self.family.official_module(self.backbone, path)
 
+    @property
+    def language(self) -> str:
+        """Its name in `asg_jax.prompts.LANGUAGES`: our pre-training is on scenes."""
+        ours = self.folder is not None and (self.folder / PRETRAINED).exists()
+        return "scenes" if ours else "english"
+
 
 def family(name: str) -> Family:
     """The family of a sub-package."""
@@ -119,21 +127,25 @@ def shipped_models() -> list[str]:
 
 
 def model_folder(name: str) -> Path:
-    """The folder of a shipped model, or of one that is named by its folder.
+    """The folder of a shipped model, of one that is named by its folder, or of a download.
 
     Raises:
       UserError: there is none.
     """
+    if "://" in name:
+        return from_bucket(name)
     folder = SHIPPED / name if name in shipped_models() else place(name)
     try:
         if folder.is_dir():
             return folder
     except OSError as error:
         raise UserError(f"{folder} cannot be reached ({error.strerror}).") from error
+    if is_hub_id(name):
+        return from_hub(name)
     known = ", ".join(shipped_models())
     raise UserError(
-        f"there is no folder {folder}; name the folder of a checkpoint or a shipped model"
-        f" ({known})."
+        f"there is no folder {folder}; name the folder of a checkpoint, a model of the hub"
+        f" (ORG/NAME) or a shipped one ({known})."
     )
 
 
@@ -143,7 +155,8 @@ def open_model(
     """Opens a model.
 
     Args:
-      name: an official or converted folder, a shipped model (`shipped_models`), or `random:SIZE`.
+      name: an official or converted folder, also in a bucket (gs://...), a shipped model
+        (`shipped_models`), one of the hub (ORG/NAME or ORG/NAME@REVISION), or `random:SIZE`.
       dtype: parameters and computation have it; that of the stored weights by default, float32 for
         shipped models, which are stored in bfloat16 for size alone.
       mesh: devices over which the parameters are cut; the default device without it.
@@ -221,8 +234,24 @@ def save_converted(folder: Path, model: Model) -> None:
     with new_folder(folder) as part:
         if model.folder is not None:
             model.family.describe(model.folder, part)
+            copy_files((PRETRAINED,), model.folder, part)
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save((part / CONVERTED).absolute(), model.base)
+
+
+def save_official(folder: Path, model: Model) -> None:
+    """Writes a model as its authors do.
+
+    Args:
+      folder: that is not there yet, or empty; it appears when it is whole.
+      model: that is written.
+
+    Raises:
+      UserError: something is there already.
+    """
+    model.family.export(folder, model.backbone, model.base, model.folder)
+    if model.folder is not None:
+        copy_files((PRETRAINED,), model.folder, folder)
 
 
 def _family_of(folder: Path) -> Family:

@@ -23,14 +23,14 @@ from asg_jax.engine.roles import DrawingRole, TextRole
 from asg_jax.engine.state import TrainState
 from asg_jax.methods.asg import Asg, Settings
 from asg_jax.methods.asg.settings import Temperatures
-from asg_jax.models.registry import Model, small_family
+from asg_jax.models.registry import Model
 from asg_jax.objectives.drawings import NFT, BitsGRPO
 from asg_jax.objectives.texts import Reinforce
 from asg_jax.prompts import SCENES
 from asg_jax.prompts.language import Language, Pair
 from asg_jax.rollout.text import TextRollout
 from asg_jax.signals.table import DRAWINGS, weights_of
-from asg_jax.train.data import grammar
+from asg_jax.testing import make_tiny
 
 QUESTIONS = (
     "how many objects are there?",
@@ -87,11 +87,7 @@ flows, bits = (pytest.mark.parametrize("model", [name], indirect=True) for name 
 
 @pytest.fixture(scope="session", params=MODELS)
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    folder, kind = tmp_path_factory.mktemp("tiny"), small_family(request.param)
-    kind.create(request.param, folder, grammar.vocabulary())
-    backbone, processor = kind.open(folder, "float32")
-    base = jax.jit(backbone.init_base)(jax.random.key(0))
-    return Model(backbone, base, processor, kind, folder)
+    return make_tiny(request.param, tmp_path_factory.mktemp("tiny"))
 
 
 def fitting(model: Model, settings: Settings = SETTINGS) -> Settings:

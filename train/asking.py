@@ -8,7 +8,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Bool, Int
 from PIL.Image import Image as Picture
 
 from asg_jax.backbone import Backbone, Params, Request, encode
@@ -42,12 +42,8 @@ def ask(
       The answers, and what was recorded while they were sampled, (1, texts, tokens).
     """
     request = model.processor.prompt([[picture]], "ask")
-    ids = [model.processor.question(text) for text in texts]
-    rows = np.zeros((1, len(ids), bucket(max(map(len, ids)))), np.int32)
-    for row, question in zip(rows[0], ids, strict=True):
-        row[: len(question)] = question
-    mask = np.arange(rows.shape[2]) < np.array([len(question) for question in ids])[None, :, None]
-    keys = jax.random.split(jax.random.key(seed), (1, len(ids)))
+    rows, mask = rows_of([model.processor.question(text) for text in texts])
+    keys = jax.random.split(jax.random.key(seed), (1, len(texts)))
     sampler = TextSampler(
         temperature=jnp.array([temperatures]),
         max_tokens=max_tokens,
@@ -58,6 +54,16 @@ def ask(
     rollout = jax.tree.map(np.asarray, rollout)
     said = zip(rollout.ids[0], rollout.mask[0], strict=True)
     return [model.processor.text(ids[real].tolist()).strip() for ids, real in said], rollout
+
+
+def rows_of(
+    ids: Sequence[Sequence[int]],
+) -> tuple[Int[np.ndarray, "1 G T"], Bool[np.ndarray, "1 G T"]]:
+    """Texts of one picture as rows, padded on the right to a bucket, and which ids are real."""
+    rows = np.zeros((1, len(ids), bucket(max(map(len, ids)))), np.int32)
+    for row, one in zip(rows[0], ids, strict=True):
+        row[: len(one)] = one
+    return rows, np.arange(rows.shape[2]) < np.array([len(one) for one in ids])[None, :, None]
 
 
 @partial(jax.jit, static_argnames="backbone")

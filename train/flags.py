@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from ml_collections.config_flags import config_flags
 from asg_jax.errors import UserError
 from asg_jax.models.places import place
 from asg_jax.ranges import Range
+from asg_jax.train.settings_help import help_lines
 
 CONFIG = "config"  # name of the flag
+HELP = {"--help", "-h", "--helpfull"}
 
 
 def define_config(values: flags.FlagValues, default: str) -> None:
@@ -69,7 +71,11 @@ def number(
 
 
 def parse(
-    values: flags.FlagValues, argv: Sequence[str], usage: str, words: int | None = 0
+    values: flags.FlagValues,
+    argv: Sequence[str],
+    usage: str,
+    words: int | None = 0,
+    settings: Callable[[Mapping[str, Any]], Any] | None = None,
 ) -> list[str] | None:
     """Parses a command's arguments into its flags.
 
@@ -78,6 +84,7 @@ def parse(
       argv: the words after the command's name.
       usage: what `--help` prints before the flags.
       words: how many words that are no flags the command takes; None is any number.
+      settings: the dataclass of a config's values, whose fields `--help` describes.
 
     Returns:
       Those words, or None if help was asked for and printed.
@@ -85,9 +92,13 @@ def parse(
     Raises:
       UserError: a flag is unknown, has a bad value, or a word is missing or too many.
     """
-    if {"--help", "-h"} & set(argv):
+    if HELP & set(argv):
         print(f"{usage}\n\nflags:")
         print(values.get_help(include_special_flags=False).strip())
+        if settings is not None:
+            config = load_config(_config_name(values, argv)[0])
+            print("\nsettings of the config, with the values that it has:")
+            print("\n".join(help_lines(settings(config.to_dict()))))
         return None
     try:
         if CONFIG in values:
@@ -101,6 +112,12 @@ def parse(
     return rest
 
 
+def config_files() -> dict[str, Path]:
+    """The files in `asg_jax.configs`, by the names that `--config` takes."""
+    folder = Path(importlib.import_module("asg_jax.configs").__path__[0])
+    return {file.stem: file for file in sorted(folder.glob("[a-z]*.py"))}
+
+
 def load_config(name: str) -> ConfigDict:
     """What `get_config` of a file, or of a module in `asg_jax.configs`, returns.
 
@@ -110,8 +127,7 @@ def load_config(name: str) -> ConfigDict:
     Raises:
       UserError: there is no such file or module, or it offers no config.
     """
-    folder = Path(importlib.import_module("asg_jax.configs").__path__[0])
-    known = sorted(file.stem for file in folder.glob("[a-z]*.py"))
+    known = config_files()
     name, *arguments = name.split(":")
     stem = name.removeprefix("configs/").removesuffix(".py")
     path = place(name)
@@ -120,7 +136,7 @@ def load_config(name: str) -> ConfigDict:
             near = difflib.get_close_matches(stem, known, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}."
             raise UserError(f"there is no config '{name}'; {hint}")
-        path = folder / f"{stem}.py"
+        path = known[stem]
     spec = importlib.util.spec_from_file_location(f"asg_jax_config_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise UserError(f"{path} is no Python file; name a config that ends in .py.")
@@ -133,12 +149,18 @@ def load_config(name: str) -> ConfigDict:
     return config
 
 
-def _open_config(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
-    """Puts a flag of ml_collections in the place of `--config`; the words without that flag."""
+def _config_name(values: flags.FlagValues, argv: Sequence[str]) -> tuple[str, list[str]]:
+    """The config that the words name, and the other words."""
     only = flags.FlagValues()
     flags.DEFINE_string(CONFIG, values[CONFIG].default, "", only)
     rest = only(["asg-jax", *argv], known_only=True)[1:]
-    config = load_config(str(only[CONFIG].value))
+    return str(only[CONFIG].value), rest
+
+
+def _open_config(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
+    """Puts a flag of ml_collections in the place of `--config`; the words without that flag."""
+    name, rest = _config_name(values, argv)
+    config = load_config(name)
     delattr(values, CONFIG)
     try:
         config_flags.DEFINE_config_dict(CONFIG, config, flag_values=values, sys_argv=rest)

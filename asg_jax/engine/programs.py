@@ -224,7 +224,14 @@ def view(backbone: Backbone, processor: Processor, params: Params, viewing: View
 
 @dataclass(frozen=True)
 class Lengths:
-    """The most tokens that a text of each sort may have, its stop token included."""
+    """The most tokens that a text of each sort may have, its stop token included.
+
+    Attributes:
+      question: that the Proposer asks.
+      answer: of the Solver.
+      caption: of a picture.
+      spec: questions on a caption, with their answers.
+    """
 
     question: int = bounded(40, least=1)
     answer: int = bounded(16, least=1)

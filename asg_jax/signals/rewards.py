@@ -17,7 +17,13 @@ from asg_jax.signals.vote import PAPER, Consistency, Vote, informativeness
 
 @dataclass(frozen=True)
 class Penalties:
-    """What the faults of a question's form (`asg_jax.answers.QuestionForm`) cost; they add up."""
+    """What the faults of a question's form (`asg_jax.answers.QuestionForm`) cost; they add up.
+
+    Attributes:
+      malformed: is no question.
+      subjective: asks for an opinion.
+      repeated: another candidate for the picture asks the same.
+    """
 
     malformed: float = 0.35
     subjective: float = 0.20

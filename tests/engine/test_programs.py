@@ -28,12 +28,12 @@ from asg_jax.engine.programs import (
 )
 from asg_jax.rollout.image import draw
 from asg_jax.rollout.text import Texts, TextSampler, sample_text, score
-from tests import toy
+from asg_jax.testing import toy
 
 B, L, Q, M, N = 2, 3, 2, 2, 4
 NOISY = Sampler(toy.GRID, steps=3, guidance=1.0, noise_level=0.7)
 TOY: Any = toy.Toy()
-READER: Any = toy.Reader()
+READER: Any = toy.ToyProcessor()
 PARAMS = Params(toy.base(), toy.adapter())
 RNG = np.random.default_rng(0)
 STREAM = jnp.asarray(RNG.integers(0, 99, (B, 5)), jnp.uint32)

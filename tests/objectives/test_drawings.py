@@ -24,7 +24,7 @@ from asg_jax.objectives.painter import DrawingLesson, Painter, times_and_noise
 from asg_jax.ops.bits import bit_entropy, bit_kl, bit_log_probs
 from asg_jax.ops.flow import gaussian_log_prob
 from asg_jax.rollout.image import draw, trace_moments
-from tests import toy
+from asg_jax.testing import toy
 
 B, L = 2, 3
 BETA = 0.3

@@ -24,7 +24,7 @@ from asg_jax.objectives.texts import (
 )
 from asg_jax.ops.masked import masked_mean
 from asg_jax.rollout.text import TextRollout, Texts, join
-from tests import toy
+from asg_jax.testing import toy
 
 B, G, T, N = 2, 3, 2, 4
 BETA = 0.3

@@ -12,7 +12,7 @@ import pytest
 from asg_jax.backbone import FlowTrace, Params, Prompts, Sampler, Spec, State
 from asg_jax.ops.flow import time_grid
 from asg_jax.rollout.image import draw, draw_pictures, sample_images, trace_log_probs
-from tests import toy
+from asg_jax.testing import toy
 from tests.models.loaded import row_keys
 from tests.rollout.conftest import equations, flows, jit, longer
 

@@ -36,7 +36,7 @@ def define() -> flags.FlagValues:
 def main(argv: Sequence[str]) -> int:
     """Runs the command; its exit status says whether it was stopped."""
     f = define()
-    if parse(f, argv, USAGE) is None:
+    if parse(f, argv, USAGE, settings=read) is None:
         return 0
     base, workdir, out = read(f.config.to_dict()), place(f.workdir), place(f.out)
     chosen = f.names or names(base)

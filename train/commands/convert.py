@@ -10,7 +10,7 @@ from absl import flags
 from asg_jax.adapters import merge
 from asg_jax.models import peft
 from asg_jax.models.places import check_new, check_writable, place
-from asg_jax.models.registry import open_model, save_converted
+from asg_jax.models.registry import open_model, save_converted, save_official
 from asg_jax.train.flags import parse
 
 USAGE = (
@@ -45,5 +45,5 @@ def main(argv: Sequence[str]) -> None:
     if f.to == "orbax":
         save_converted(out, model)
     else:
-        model.family.export(out, model.backbone, model.base, model.folder)
+        save_official(out, model)
     print(f"wrote {out}")

@@ -16,6 +16,7 @@ from asg_jax.train.evaluate.figure import figure, sheet
 from asg_jax.train.evaluate.judges import evaluate
 from asg_jax.train.evaluate.report import document, lines, tables
 from asg_jax.train.evaluate.settings import EvalSettings
+from asg_jax.train.evolve.config import read
 from asg_jax.train.evolve.learned import open_roles
 from asg_jax.train.evolve.typed import build
 from asg_jax.train.flags import define_config, parse
@@ -38,7 +39,7 @@ def define() -> flags.FlagValues:
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     f = define()
-    if parse(f, argv, USAGE) is None:
+    if parse(f, argv, USAGE, settings=read) is None:
         return
     if "eval" not in f.config:
         raise UserError("the config has no section 'eval'; take one that has, as bagel_tiny.")

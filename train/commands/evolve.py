@@ -33,7 +33,7 @@ def define() -> flags.FlagValues:
 def main(argv: Sequence[str]) -> int:
     """Runs the command; its exit status says whether the run was stopped."""
     f = define()
-    if parse(f, argv, USAGE) is None:
+    if parse(f, argv, USAGE, settings=read) is None:
         return 0
     processes.connect(f.coordinator, f.processes, f.process)
     config = read(f.config.to_dict())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from absl import flags
 
@@ -26,7 +27,7 @@ def define() -> flags.FlagValues:
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     f = define()
-    if parse(f, argv, USAGE) is None:
+    if parse(f, argv, USAGE, settings=partial(build, PretrainSettings)) is None:
         return
     settings = build(PretrainSettings, f.config.to_dict())
     workdir = place(f.workdir)

@@ -10,6 +10,7 @@ from asg_jax.errors import UserError
 from asg_jax.methods import preset
 from asg_jax.ranges import SEED, bounded, check
 from asg_jax.train.evaluate.settings import EvalSettings
+from asg_jax.train.evolve.boards import Mode
 from asg_jax.train.evolve.files import Folder, read_json
 from asg_jax.train.evolve.typed import build, flat, plain
 
@@ -64,7 +65,12 @@ class Replay:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """When the state is saved, in steps, and how many of the saved states stay."""
+    """When the state is saved.
+
+    Attributes:
+      every: steps between two savings.
+      keep: saved states that stay, the newest.
+    """
 
     every: int = bounded(10, least=1)
     keep: int = bounded(2, least=1)
@@ -93,11 +99,14 @@ class Watch:
       every: steps between two of them; 0 is never.
       questions: that are asked.
       prompts: that are drawn.
+      wandb: whether Weights & Biases is told of the run: never, in files that `wandb sync` sends
+        later, or at once.
     """
 
     every: int = bounded(0, least=0)
     questions: int = bounded(400, least=1)
     prompts: int = bounded(120, least=1)
+    wandb: Mode = "off"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from asg_jax.errors import UserError
 from asg_jax.train.evaluate.figure import SHOWN, Sheet, figure
 from asg_jax.train.evaluate.prompts import prompt_set
 from asg_jax.train.evaluate.scores import summary as scored
+from asg_jax.train.evolve.boards import Board, Wandb
 from asg_jax.train.evolve.checks import drawn_shares, trends
 from asg_jax.train.evolve.config import FILE, RunConfig, check_folder
 from asg_jax.train.evolve.files import Folder, write_bytes, write_json
@@ -26,8 +27,9 @@ from asg_jax.train.evolve.placement import whole
 from asg_jax.train.evolve.processes import agree, from_first, leads, wait
 from asg_jax.train.evolve.programs import keep_programs
 from asg_jax.train.evolve.summary import gains
-from asg_jax.train.evolve.typed import plain
+from asg_jax.train.evolve.typed import flat, plain
 from asg_jax.train.evolve.warmup import warm_up
+from asg_jax.train.versions import versions
 
 SUMMARY, PICTURE = "summary.json", "before_after.png"
 
@@ -107,11 +109,22 @@ def finish(
             return _finish(parts, config, folder, interruption, warm)
 
 
+def boards(config: RunConfig, folder: Folder) -> list[Board]:
+    """What tells of the run beside TensorBoard, in the first process.
+
+    Raises:
+      UserError: it cannot be had.
+    """
+    if config.watch.wandb == "off" or not leads():
+        return []
+    return [Wandb(folder, config.name, flat(plain(config)), config.watch.wandb)]
+
+
 def _finish(
     parts: Parts, config: RunConfig, folder: Folder, interruption: Interruption, warm: bool
 ) -> int:
     """Runs in a folder that is claimed; tells how it ended."""
-    logs = Logs(folder, config.steps)
+    logs = Logs(folder, config.steps, boards(config, folder))
     try:
         logs.status("starting")
         if warm:
@@ -211,6 +224,7 @@ def summarize(
         "recompilations": history.recompilations,
         "nonfinite_steps": history.nonfinite,
         "skipped_updates": int(state.skipped),
+        "versions": versions(),
         "checks": trends(read_metrics(folder)),
     }
     if before is not None and after is not None:

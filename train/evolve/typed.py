@@ -45,7 +45,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return build(typing.cast(type, hint), value, path)
     origin, options = typing.get_origin(hint), typing.get_args(hint)
-    if kinds := _kinds(hint):
+    if kinds := alternatives(hint):
         return _chosen(kinds, value, path)
     if origin in (typing.Union, types.UnionType):
         return _first(options, value, path)
@@ -67,8 +67,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     raise UserError(f"{path} is {value!r}; it must be of type {expected}.")
 
 
-def _kinds(hint: Any) -> dict[str, Any]:
-    """By their names, the dataclasses of which a field takes one."""
+def alternatives(hint: Any) -> dict[str, Any]:
+    """By their names, the dataclasses of which a field of this type takes one."""
     options = typing.get_args(hint)
     several = len(options) > 1 and all(map(dataclasses.is_dataclass, options))
     return {option.name: option for option in options} if several else {}
@@ -104,7 +104,7 @@ def as_config(settings: Any) -> ConfigDict:
     config, hints = ConfigDict(), typing.get_type_hints(type(settings))
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if kinds := _kinds(hints[field.name]):  # all of them, so that a flag can choose another
+        if kinds := alternatives(hints[field.name]):  # all, so that a flag can choose another
             chosen = {value.name: value}
             groups = {name: as_config(chosen.get(name, kind())) for name, kind in kinds.items()}
             value = ConfigDict({"name": value.name, **groups})

@@ -7,7 +7,6 @@ import pytest
 from PIL import Image as PIL
 
 from asg_jax.prompts import ENGLISH
-from asg_jax.train.commands.ask import vote_line
 from asg_jax.train.main import main
 from tests import goldens
 
@@ -37,10 +36,6 @@ def test_prints_answer_vote_and_entropy(picture, capsys):
     assert capsys.readouterr().out == first
 
 
-def test_votes_are_counted_most_frequent_first():
-    assert vote_line(["red", "", "red"]) == "red 2, (nothing) 1"
-
-
 @pytest.mark.parametrize(
     "words",
     [
@@ -55,3 +50,14 @@ def test_votes_are_counted_most_frequent_first():
 def test_bad_input_is_one_line_and_status_2(picture, capsys, words):
     assert run(picture, *words) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_shipped_model_is_asked_in_its_own_language(picture, capsys):
+    """In English its framings are words that it never learned, and the vote is noise."""
+    words = ["ask", "--model=bagel-tiny", f"--image={picture}", "is there a red cross?"]
+    assert main([*words, "--language=scenes"]) == 0
+    told = capsys.readouterr()
+    assert main(words) == 0
+    assert capsys.readouterr() == told and told.err == ""
+    assert main([*words[:-1], "is there a dog?"]) == 0
+    assert "never learned 'dog?'" in capsys.readouterr().err

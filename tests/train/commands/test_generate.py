@@ -12,7 +12,8 @@ from PIL import Image as PIL
 
 from asg_jax.backbone import Spec
 from asg_jax.errors import UserError
-from asg_jax.train.commands.generate import define, make_sampler
+from asg_jax.train.commands.generate import define
+from asg_jax.train.drawing import GIVEN, make_sampler
 from asg_jax.train.main import main
 from tests import goldens
 
@@ -125,9 +126,8 @@ def sampler_of(kind, *words):
         spec = replace(spec, grids=((8, 8), (4, 16)))
     values = define()
     values(["asg-jax", "--model=m", "--out=o", *words])
-    model: Any = SimpleNamespace(backbone=SimpleNamespace(spec=spec))
     request: Any = SimpleNamespace(sources=None)
-    return make_sampler(values, model, request)
+    return make_sampler(spec, request, {name: values[name].value for name in GIVEN})
 
 
 def test_defaults_are_those_of_the_official_samplers():

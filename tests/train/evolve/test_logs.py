@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from asg_jax.engine.method import Report
-from asg_jax.train.evolve.logs import METRICS, Logs, read_metrics, table
+from asg_jax.train.evolve.logs import METRICS, SAMPLES, Logs, read_lines, read_metrics
 
 REPORT = Report(
     "understanding",
@@ -70,11 +70,45 @@ def test_the_status_foretells_the_end(logs, tmp_path):
     assert not list(tmp_path.glob(".*.tmp"))
 
 
-def test_rows_become_a_table():
-    lines = table([{"question": "a | b?", "reward": 0.123456}, {"reward": 1}]).splitlines()
-    assert lines == [
-        "| question | reward |",
-        "| --- | --- |",
-        r"| a \| b? | 0.123 |",
-        "|  | 1 |",
+def test_questions_and_answers_are_kept_now_and_then(logs, tmp_path):
+    tell(logs, 1, 2, 3, 26)
+    kept = read_lines(tmp_path / SAMPLES)
+    assert [line["step"] for line in kept] == [1, 26]
+    assert kept[0]["rows"] == [{"question": "a | b?", "reward": 0.123456}]
+    again = Logs(tmp_path, steps=30)
+    again.start(20)
+    again.close()
+    assert [line["step"] for line in read_lines(tmp_path / SAMPLES)] == [1]
+
+
+class Listener:
+    """A board that remembers."""
+
+    def __init__(self):
+        self.told = []
+
+    def scalars(self, step, values):
+        self.told.append(("scalars", step, dict(values)))
+
+    def table(self, step, name, rows):
+        self.told.append(("table", step, name))
+
+    def picture(self, step, name, pixels):
+        self.told.append(("picture", step, name))
+
+    def close(self):
+        self.told.append(("close",))
+
+
+def test_boards_are_told_everything(tmp_path):
+    board = Listener()
+    logs = Logs(tmp_path, 12, [board])
+    logs.start(0)
+    tell(logs, 1, 2)
+    logs.scalars(2, {"eval/greedy": 70.0})
+    logs.close()
+    assert [told[:2] for told in board.told[:-1]] == [
+        *(("scalars", 1), ("table", 1), ("picture", 1)),
+        *(("scalars", 2), ("scalars", 2)),
     ]
+    assert board.told[0][2]["seconds/understanding"] == 2.0 and board.told[-1] == ("close",)

@@ -33,6 +33,7 @@ from asg_jax.ops.masked import masked_mean
 
 V, D, C, L = 7, 4, 2, 6  # vocabulary, width, channels, tokens of a picture
 GRID = (2, 3)
+ROWS = GRID[0] * GRID[1]  # of a picture in a prompt: one for each pixel
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,13 @@ class Toy:
     def prefill(self, params, prompt):
         sight = seen(prompt)
         rows = sight[None, :, None, None]
-        hidden = self.state(params, prompt.ids[:, -1]) + sight
+        hidden = self.state(params, last(prompt)[:, 0]) + sight
         return Prefix(rows, rows, prompt.mask, prompt.positions[:, -1, 0] + 1, hidden)
 
     def extend(self, params, ids, mask, prefix, room):
         sight = prefix.keys[0, :, 0]
-        last = jnp.maximum(mask.sum(-1) - 1, 0)[..., None]
-        after = self.state(params, jnp.take_along_axis(ids, last, axis=-1)[..., 0]) + sight
+        end = jnp.maximum(mask.sum(-1) - 1, 0)[..., None]
+        after = self.state(params, jnp.take_along_axis(ids, end, axis=-1)[..., 0]) + sight
         hidden = jnp.where(mask.any(-1)[..., None], after, prefix.hidden[:, None])
         position = prefix.position[:, None] + mask.sum(-1)
         return hidden, Cache(prefix, sight, sight, mask, position, jnp.int32(0))
@@ -74,8 +75,8 @@ class Toy:
         return self.state(params, token) + cache.keys, cache
 
     def hidden(self, params, prompt, ids, mask):
-        last = jnp.broadcast_to(prompt.ids[:, None, -1:], (*ids.shape[:2], 1))
-        before = jnp.concatenate([last, ids], axis=-1)[..., : ids.shape[-1]]
+        first = jnp.broadcast_to(last(prompt)[:, None], (*ids.shape[:2], 1))
+        before = jnp.concatenate([first, ids], axis=-1)[..., : ids.shape[-1]]
         return self.state(params, before) + seen(prompt)[:, None, None]
 
     def unembedding(self, params):
@@ -132,8 +133,16 @@ class Toy:
     def encode_image(self, params, image):
         return image.patches @ params.base["vision"]
 
-    def encode_target(self, params, pixels, key): ...
-    def encode_latents(self, params, target): ...
+    def encode_target(self, params, pixels, key):
+        return Target(pixels.reshape(len(pixels), 1, -1, 3)[..., :C], pixels.shape[1:3])
+
+    def encode_latents(self, params, target):
+        return target.values[:, 0] @ params.base["vision"][:C]
+
+
+def last(prompt: Prompt):
+    """The last real token of every prompt, (B, 1)."""
+    return jnp.take_along_axis(prompt.ids, prompt.mask.sum(-1, keepdims=True) - 1, axis=1)
 
 
 def seen(prompt: Prompt):
@@ -144,10 +153,52 @@ def seen(prompt: Prompt):
     return masked_mean(rows, (prompt.slot >= 0)[..., None], axis=1)
 
 
-class Reader:
-    """The processor of the toy, as far as drawings and texts of ids go."""
+WORDS = (
+    "<end>",
+    "what color is the circle?",
+    "is there a red cross?",
+    "a red circle",
+    "two crosses",
+)
+
+
+class ToyProcessor:
+    """The processor of the toy: a text is one of `WORDS`, which are its tokens."""
 
     stop_ids = (0,)
+
+    def prompt(self, turns, purpose):
+        """Every turn is a token; a picture, two rows of features."""
+        shown = [[item for item in turn if not isinstance(item, str)] for turn in turns]
+        count = ROWS if any(shown) else 0
+        told = [self.ids(" ".join(t for t in turn if isinstance(t, str))) for turn in turns]
+        room = count + max(map(len, told)) + 1
+        ids, slot = np.zeros((2, len(turns), room), np.int32)
+        slot[:] = np.where(np.arange(room) < count, np.arange(room), -1)
+        for row, own in zip(ids, told, strict=True):
+            row[count : count + len(own) + 1] = [*own, V - 1]
+        mask = np.arange(room) < count + 1 + np.array([len(own) for own in told])[:, None]
+        rows = np.broadcast_to(np.arange(room), ids.shape)
+        place = jnp.asarray(rows)
+        main = Prompt(
+            jnp.asarray(ids), jnp.asarray(slot), place[..., None], place, jnp.asarray(mask)
+        )
+        images = (self.image([own[0] for own in shown]),) if count else ()
+        return Request(Prompts(main), images)
+
+    def question(self, text):
+        return [V - 1, *self.ids(text), V - 1]
+
+    def ids(self, text):
+        return [WORDS.index(text)] if text else []
+
+    def text(self, ids):
+        ids = list(ids)
+        ended = ids[: ids.index(0)] if 0 in ids else ids
+        return " ".join(WORDS[n] for n in ended if n < len(WORDS))
+
+    def image(self, pictures):
+        return self.view(jnp.stack([np.asarray(picture) / np.float32(255) for picture in pictures]))
 
     def view(self, pixels):
         patches = pixels.reshape(len(pixels), -1, 3)
