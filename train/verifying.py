@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -16,6 +19,7 @@ from asg_jax.engine.method import Examples
 from asg_jax.engine.model import UnifiedModel
 from asg_jax.engine.placement import OneDevice
 from asg_jax.engine.programs import Lengths, Viewing
+from asg_jax.errors import UserError
 from asg_jax.models.registry import Model
 from asg_jax.prompts.language import Language
 from asg_jax.rollout.text import Texts
@@ -58,14 +62,29 @@ class Verifier:
           name: one of `VERIFIERS`.
           grid: (height, width) of the drawings in image tokens.
         """
-        self._judge, self._prompt, self._grid = judge, prompt, grid
+        self._judge, self._prompt = judge, prompt
         self._weights = {VERIFIERS[name]: 1.0}
         # Elsewhere the questions come from a text of their own, and first tokens answer them.
         self._thinks = name == "cotv" and bool(language.think)
         unified = UnifiedModel(model.backbone, model.base, model.processor, model.family.roles)
         room = max(64, len(model.processor.ids(prompt)))
         self._engine = Engine(unified, language, Lengths(caption=room), OneDevice())
+        self._grid = self._readable(grid, model.backbone.spec.token_pixels)
+        self._side = model.backbone.spec.token_pixels
         self.looked = 0
+
+    def _readable(self, grid: tuple[int, int], side: int) -> tuple[int, int]:
+        """The largest grid up to the drawings' own that the vision tower reads as it is.
+
+        Raises:
+          UserError: there is none.
+        """
+        for less in range(min(grid)):
+            smaller = grid[0] - less, grid[1] - less
+            with suppress(UserError):
+                self._engine.scribe.frame(smaller[0] * side, smaller[1] * side, 1)
+                return smaller
+        raise UserError("drawings are too small for the vision tower; draw larger ones.")
 
     @cached_property
     def _moment(self) -> Moment:
@@ -75,6 +94,10 @@ class Verifier:
     def __call__(self, pixels: Float[Array, "1 N H W 3"]) -> Float[np.ndarray, "1 N"]:
         """Scores of drawings, the higher the better."""
         engine, facts = self._engine, needed(DRAWINGS, self._weights)
+        size = self._grid[0] * self._side, self._grid[1] * self._side
+        if pixels.shape[2:4] != size:
+            shape = (1, pixels.shape[1], *size, 3)
+            pixels = jnp.clip(jax.image.resize(pixels, shape, "cubic"), 0, 1)
         viewing = engine.viewing(pixels, self._grid, 1)
         self.looked += pixels.shape[1]
         if self._thinks:

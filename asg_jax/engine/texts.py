@@ -105,9 +105,10 @@ class Scribe:
         """
         shape = len(rows), len(rows[0]), room
         ids, mask = np.zeros(shape, np.int32), np.zeros(shape, bool)
-        for n, m in np.ndindex(*shape[:2]):
-            tokens = self.processor.ids(rows[n][m])[:room]
-            ids[n, m, : len(tokens)], mask[n, m, : len(tokens)] = tokens, True
+        for n, row in enumerate(rows):
+            for m, text in enumerate(row):
+                tokens = self.processor.ids(text)[:room]
+                ids[n, m, : len(tokens)], mask[n, m, : len(tokens)] = tokens, True
         return Texts(host(ids), host(mask))
 
     def poll(self, rows: Sequence[Sequence[Contrast]], room: int) -> Poll:

@@ -15,6 +15,7 @@ from asg_jax.errors import UserError
 from asg_jax.train.commands.generate import define
 from asg_jax.train.drawing import GIVEN, make_sampler
 from asg_jax.train.main import main
+from asg_jax.train.verifying import VERIFIERS
 from tests import goldens
 
 
@@ -43,24 +44,33 @@ def test_draws_the_same_pictures_for_the_same_seed(folder, tmp_path, capsys):
     assert "wrote 2 pictures" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("verifier", ["p_yes", "likelihood", "cotv"])
-def test_the_best_of_several_are_among_all(folder, tmp_path, capsys, verifier):
-    words = ["a red kite", "--height=32", "--width=32", f"--verifier={verifier}"]
-    assert run(folder, *words, f"--out={tmp_path / 'all'}", "--count=4") == 0
+TINY = ["--language=scenes", "a red circle"]
+
+
+def test_the_best_of_several_are_among_all(tmp_path, capsys):
+    assert run("bagel-tiny", *TINY, f"--out={tmp_path / 'all'}", "--count=4") == 0
     capsys.readouterr()
-    assert run(folder, *words, f"--out={tmp_path / 'best'}", "--best-of=2") == 0
+    assert run("bagel-tiny", *TINY, f"--out={tmp_path / 'best'}", "--best-of=2") == 0
     assert "8 network evaluations of 8 without pruning, 4 verdicts" in capsys.readouterr().out
     every, best = pictures(tmp_path / "all"), pictures(tmp_path / "best")
     assert len(best) == 2 and all(any(np.array_equal(a, b) for b in every) for a in best)
 
 
-def test_a_search_prunes_and_says_what_it_took(folder, tmp_path, capsys):
-    words = ["a red kite", "--height=32", "--width=32", f"--out={tmp_path}", "--count=1"]
-    assert run(folder, *words, "--steps=4", "--best-of=4", "--search=hierarchical") == 0
+@pytest.mark.slow
+@pytest.mark.parametrize("verifier", VERIFIERS)
+def test_every_verifier_scores(tmp_path, capsys, verifier):
+    words = ["--count=1", "--best-of=2", f"--verifier={verifier}", f"--out={tmp_path}"]
+    assert run("bagel-tiny", *TINY, *words) == 0
+    assert re.search(r"scores -?\d", capsys.readouterr().out)
+
+
+def test_a_search_prunes_and_says_what_it_took(tmp_path, capsys):
+    words = [*TINY, f"--out={tmp_path}", "--count=1", "--search=hierarchical"]
+    assert run("bagel-tiny", *words, "--steps=4", "--best-of=4") == 0
     said = capsys.readouterr().out
     spent, whole = re.match(r"(\d+) network evaluations of (\d+) without", said).groups()
     assert int(spent) < int(whole) == 16 and len(pictures(tmp_path)) == 1
-    assert run(folder, *words, "--search=hierarchical") == 2
+    assert run("bagel-tiny", *words) == 2
     assert "set --best-of to 2 or more" in capsys.readouterr().err
 
 
