@@ -26,13 +26,13 @@ from asg_jax.engine.scoring import (
 from asg_jax.objectives.painter import times_and_noise
 from asg_jax.ops.bits import bit_log_probs
 from asg_jax.rollout.text import Texts, score
-from tests import toy
+from asg_jax.testing import toy
 from tests.engine.test_programs import PIXELS, STREAM, frame
 
 B, L, Q, G, S = 2, 3, 2, 3, 4
 RNG = np.random.default_rng(1)
 PARAMS = Params(toy.base(), toy.adapter())
-READER: Any = toy.Reader()
+READER: Any = toy.ToyProcessor()
 close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
 VIEWING = Viewing(PIXELS, frame())
 QUESTIONS = Texts(

@@ -1,6 +1,7 @@
 """What an update takes of a group, and that only that is computed."""
 
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,8 @@ def test_everyone_counts_by_a_statistic() -> None:
 
 def test_extremes_are_opposed() -> None:
     choice = Extremes().choose(REWARDS, EVERYONE)
-    np.testing.assert_array_equal(choice.places[0], [1, 0])
+    places: Any = choice.places
+    np.testing.assert_array_equal(places[0], [1, 0])
     np.testing.assert_array_equal(choice.advantages, [[1, -1]] * 2)
     np.testing.assert_array_equal(choice.kept, [[True, True], [False, False]])
     assert Extremes(count=3).least == 6
@@ -34,14 +36,15 @@ def test_what_is_accepted_counts_alike() -> None:
     np.testing.assert_array_equal(choice.kept, [[False, True, True], [False] * 3])
     assert (choice.advantages == 1).all()
     pair = AcceptedPair(0.4).choose(REWARDS, EVERYONE)
-    np.testing.assert_array_equal(pair.places[0], [1, 0])
+    places: Any = pair.places
+    np.testing.assert_array_equal(places[0], [1, 0])
     np.testing.assert_array_equal(pair.kept, [[True, True], [False, False]])
 
 
 def test_picked_drawings_bring_all_that_is_theirs() -> None:
     rng = np.random.default_rng(0)
     array = lambda *shape: jnp.asarray(rng.normal(size=shape))
-    drawn = Drawings(
+    drawn: Any = Drawings(
         values=array(2, 3, 4, 5),
         pixels=array(2, 3, 6, 6, 3),
         pictures=array(2, 3, 6, 6, 3).astype(jnp.uint8),
@@ -50,7 +53,7 @@ def test_picked_drawings_bring_all_that_is_theirs() -> None:
         log_probs=array(2, 6, 3),
     )
     places = jnp.array([[2, 0], [1, 1]])
-    got = drawn.pick(places)
+    got: Any = drawn.pick(places)
     for n, own in enumerate(places.tolist()):
         np.testing.assert_array_equal(got.values[n], drawn.values[n][own, :])
         np.testing.assert_array_equal(got.latents[n], drawn.latents[n][:, own])

@@ -12,7 +12,7 @@ from asg_jax.objectives.painter import DrawingLesson
 from asg_jax.objectives.texts import Said, TextLesson
 from asg_jax.rollout.image import Drawings
 from asg_jax.rollout.text import Texts
-from tests import toy
+from asg_jax.testing import toy
 
 SAMPLER = Sampler(toy.GRID, steps=10, shift=1.0, guidance=1.0)
 NOTHING: Any = None

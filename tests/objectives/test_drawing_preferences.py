@@ -20,7 +20,7 @@ from asg_jax.objectives.painter import times_and_noise
 from asg_jax.objectives.preference import feature_distance
 from asg_jax.ops.bits import bit_log_probs
 from asg_jax.ops.flow import gaussian_log_prob
-from tests import toy
+from asg_jax.testing import toy
 from tests.objectives.test_drawings import (
     ADAPTER,
     BETA,

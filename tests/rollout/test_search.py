@@ -9,7 +9,7 @@ import pytest
 
 from asg_jax.backbone import Params, Sampler
 from asg_jax.rollout.search import Plan, branches, calls, sample_axes, search, take, widths
-from tests import toy
+from asg_jax.testing import toy
 
 PARAMS = Params(toy.base(), toy.adapter())
 NOISY = Sampler(toy.GRID, steps=8, guidance=1.0, noise_level=0.7)

@@ -87,7 +87,7 @@ def _one(f: flags.FlagValues, prompt: str, folder: Path) -> None:
     model, roles = open_roles(f.model)
     warn_of_unlearned(model.processor, prompt)
     request = model.processor.prompt([[*picture, prompt]], "draw")
-    count, several, key = f.count or COUNT, int(f["best-of"].value), jax.random.key(f.seed)
+    count, several, key = f.count or COUNT, int(f["best-of"].value or 1), jax.random.key(f.seed)
     if several > 1 or f.search:
         if picture:
             raise UserError("an edit is not verified; leave out --best-of and --search.")

@@ -7,6 +7,8 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from io import BytesIO
 from typing import Any
 
+import jax
+
 from asg_jax.engine.state import TrainState
 from asg_jax.errors import UserError
 from asg_jax.train.evaluate.figure import SHOWN, Sheet, figure

@@ -63,8 +63,8 @@ def test_figures_are_those_of_every_pair_one_by_one() -> None:
     ]
     assert found["pairs"].value == pytest.approx(100 * np.mean(inside))
     assert decided(scores, known) == pytest.approx((2 * np.array(inside) - 1).sum())
-    ranks = [
-        spearmanr(scores[g, exists[g]], known.rank[g, exists[g]])[0]
+    ranks: list[float] = [
+        float(spearmanr(scores[g, exists[g]], known.rank[g, exists[g]])[0])  # type: ignore[arg-type]
         if np.ptp(scores[g, exists[g]])
         else 0
         for g in range(G)

@@ -68,7 +68,9 @@ def test_a_search_prunes_and_says_what_it_took(tmp_path, capsys):
     words = [*TINY, f"--out={tmp_path}", "--count=1", "--search=hierarchical"]
     assert run("bagel-tiny", *words, "--steps=4", "--best-of=4") == 0
     said = capsys.readouterr().out
-    spent, whole = re.match(r"(\d+) network evaluations of (\d+) without", said).groups()
+    found = re.match(r"(\d+) network evaluations of (\d+) without", said)
+    assert found is not None
+    spent, whole = found.groups()
     assert int(spent) < int(whole) == 16 and len(pictures(tmp_path)) == 1
     assert run("bagel-tiny", *words) == 2
     assert "set --best-of to 2 or more" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from asg_jax.errors import UserError
 from asg_jax.train.evolve.config import Replay
 from asg_jax.train.evolve.interruption import Interrupted, Interruption
 from asg_jax.train.evolve.logs import read_metrics
-from asg_jax.train.evolve.placement import MeshPlacement
+from asg_jax.train.evolve.rehearsal import Rehearsable
 from asg_jax.train.mesh import make_mesh
 from tests.train.evolve.fake import CONFIG, RULES, FakeMethod, Noise, run
 
@@ -138,9 +138,9 @@ def test_an_error_beside_the_step_surfaces(tmp_path):
 @pytest.mark.parametrize("rollouts", ["mesh", "pmap"])
 @pytest.mark.parametrize(("fsdp", "tensor"), [(1, 4), (2, 2), (2, 4)])
 def test_the_numbers_do_not_depend_on_the_mesh(whole, tmp_path, rollouts, fsdp, tensor):
-    placement = MeshPlacement(make_mesh(fsdp, tensor), rollouts, RULES)
+    placement = Rehearsable(make_mesh(fsdp, tensor), rollouts, RULES)
     if placement.shares > 2:
-        placement = MeshPlacement(make_mesh(fsdp, tensor, jax.devices()[:4]), rollouts, RULES)
+        placement = Rehearsable(make_mesh(fsdp, tensor, jax.devices()[:4]), rollouts, RULES)
     state, history = run(tmp_path, FakeMethod(placement), replace(CONFIG, steps=8))
     assert history.recompilations == 0
     want = [line["reward/solver"] for line in told(whole[0])[:8]]

@@ -13,7 +13,7 @@ from etils import epath
 from asg_jax.errors import UserError
 from asg_jax.train.evolve import processes, run
 from asg_jax.train.evolve.config import Data, MeshAxes
-from asg_jax.train.evolve.placement import MeshPlacement
+from asg_jax.train.evolve.rehearsal import Rehearsable
 from asg_jax.train.mesh import make_mesh
 from tests.train.evolve.fake import CONFIG, RULES, FakeMethod, Noise, make_parts
 
@@ -26,7 +26,7 @@ def main(folder: str, options: str) -> int:
     mesh, data = MeshAxes(**told["mesh"]), Data(side=told["side"])
 
     def assemble(config: object) -> object:
-        placement = MeshPlacement(make_mesh(mesh.fsdp, mesh.tensor), mesh.rollouts, RULES)
+        placement = Rehearsable(make_mesh(mesh.fsdp, mesh.tensor), mesh.rollouts, RULES)
         method = FakeMethod(placement, seconds=told["seconds"])
         return make_parts(method, source=Noise(told["sizes"]))
 
