@@ -4,12 +4,16 @@ It implements `asg_jax.backbone.Backbone` with one line for each concept, so tha
 it can be computed by hand. Its adapter covers `text` and `picture`.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from asg_jax.backbone import (
     Bits,
@@ -23,6 +27,7 @@ from asg_jax.backbone import (
     Prompt,
     Prompts,
     Request,
+    Sampler,
     Spec,
     State,
     Target,
@@ -51,19 +56,19 @@ class Toy:
         kernel = params.base[name]["kernel"]
         return kernel if lora is None else kernel + lora.scale * lora.a @ lora.b
 
-    def state(self, params: Params, token):
+    def state(self, params: Params, token: Array):
         return params.base["table"][token] @ self.kernel(params, "text")
 
-    def states(self, params, prompt):
+    def states(self, params: Params, prompt: Prompt):
         return self.state(params, prompt.ids) + seen(prompt)[:, None]
 
-    def prefill(self, params, prompt):
+    def prefill(self, params: Params, prompt: Prompt):
         sight = seen(prompt)
         rows = sight[None, :, None, None]
         hidden = self.state(params, last(prompt)[:, 0]) + sight
         return Prefix(rows, rows, prompt.mask, prompt.positions[:, -1, 0] + 1, hidden)
 
-    def extend(self, params, ids, mask, prefix, room):
+    def extend(self, params: Params, ids: Array, mask: Array, prefix: Prefix, room: int):
         sight = prefix.keys[0, :, 0]
         end = jnp.maximum(mask.sum(-1) - 1, 0)[..., None]
         after = self.state(params, jnp.take_along_axis(ids, end, axis=-1)[..., 0]) + sight
@@ -71,31 +76,31 @@ class Toy:
         position = prefix.position[:, None] + mask.sum(-1)
         return hidden, Cache(prefix, sight, sight, mask, position, jnp.int32(0))
 
-    def decode(self, params, token, cache):
+    def decode(self, params: Params, token: Array, cache: Cache):
         return self.state(params, token) + cache.keys, cache
 
-    def hidden(self, params, prompt, ids, mask):
+    def hidden(self, params: Params, prompt: Prompt, ids: Array, mask: Array):
         first = jnp.broadcast_to(last(prompt)[:, None], (*ids.shape[:2], 1))
         before = jnp.concatenate([first, ids], axis=-1)[..., : ids.shape[-1]]
         return self.state(params, before) + seen(prompt)[:, None, None]
 
-    def unembedding(self, params):
+    def unembedding(self, params: Params):
         return params.base["table"]
 
-    def condition(self, params, prompts, keys):
+    def condition(self, params: Params, prompts: Prompts, keys: Array):
         mean = params.base["table"][prompts.main.ids].mean(1)[:, :C]
         return mean + jax.vmap(lambda key: jax.random.normal(key, (C,)))(keys)
 
-    def velocity(self, params, condition, x, t, grid):
+    def velocity(self, params: Params, condition: Array, x: Array, t: Array, grid: tuple[int, int]):
         moved = x @ self.kernel(params, "picture")
         return moved + condition[:, None, None] * t[..., None, None]
 
-    def logits(self, params, condition, shape):
+    def logits(self, params: Params, condition: Array, shape: tuple[int, ...]):
         rows = condition @ self.kernel(params, "picture")
         rows = jnp.stack([rows, -rows], axis=-1)[:, None, None]
         return jnp.broadcast_to(rows, (*shape, 2))
 
-    def terms(self, params, condition, target, draw):
+    def terms(self, params: Params, condition: Array, target: Target, draw: Any):
         if self.kind == "bits":
             logits = self.logits(params, condition, target.values.shape)
             return Bits(logits, target.values)
@@ -104,14 +109,14 @@ class Toy:
         moved = self.velocity(params, condition, noisy, draw.t, target.grid)
         return Flow(moved, draw.noise - target.values)
 
-    def start(self, params, condition, keys, sampler):
+    def start(self, params: Params, condition: Array, keys: Array, sampler: Sampler):
         if self.kind == "bits":
             zeros = jnp.zeros((*keys.shape, L, C), jnp.int32)
             return State(None, keys, BitsTrace(zeros, zeros.astype(jnp.float32)))
         x = start_noise(keys, L, C)
         return State(x, keys, start_trace(x, sampler))
 
-    def step(self, params, condition, state, i, sampler):
+    def step(self, params: Params, condition: Array, state: Any, i: Any, sampler: Sampler):
         if self.kind == "bits":
             logits = self.logits(params, condition, (*state.keys.shape, L, C))
             draw = lambda key, x: jax.random.categorical(jax.random.fold_in(key, i), x)
@@ -122,21 +127,21 @@ class Toy:
         x, trace = flow_step(state.inner, velocity, state, i, sampler)
         return State(x, state.keys, trace)
 
-    def preview(self, params, condition, state, sampler):
+    def preview(self, params: Params, condition: Array, state: Any, sampler: Sampler):
         values = state.trace.bits if self.kind == "bits" else state.inner
         return Target(values, sampler.grid)
 
-    def pixels(self, params, condition, target, keys):
+    def pixels(self, params: Params, condition: Array, target: Target, keys: Array):
         draw = lambda key: jax.random.uniform(key, (*GRID, 3))
         return jax.vmap(jax.vmap(draw))(keys)
 
-    def encode_image(self, params, image):
+    def encode_image(self, params: Params, image: Image):
         return image.patches @ params.base["vision"]
 
-    def encode_target(self, params, pixels, key):
+    def encode_target(self, params: Params, pixels: Any, key: Any):
         return Target(pixels.reshape(len(pixels), 1, -1, 3)[..., :C], pixels.shape[1:3])
 
-    def encode_latents(self, params, target):
+    def encode_latents(self, params: Params, target: Target):
         return target.values[:, 0] @ params.base["vision"][:C]
 
 
@@ -167,7 +172,7 @@ class ToyProcessor:
 
     stop_ids = (0,)
 
-    def prompt(self, turns, purpose):
+    def prompt(self, turns: Sequence[Sequence[Any]], purpose: str):
         """Every turn is a token; a picture, two rows of features."""
         shown = [[item for item in turn if not isinstance(item, str)] for turn in turns]
         count = ROWS if any(shown) else 0
@@ -186,21 +191,21 @@ class ToyProcessor:
         images = (self.image([own[0] for own in shown]),) if count else ()
         return Request(Prompts(main), images)
 
-    def question(self, text):
+    def question(self, text: str):
         return [V - 1, *self.ids(text), V - 1]
 
-    def ids(self, text):
+    def ids(self, text: str):
         return [WORDS.index(text)] if text else []
 
-    def text(self, ids):
+    def text(self, ids: Sequence[int]):
         ids = list(ids)
         ended = ids[: ids.index(0)] if 0 in ids else ids
         return " ".join(WORDS[n] for n in ended if n < len(WORDS))
 
-    def image(self, pictures):
+    def image(self, pictures: Sequence[Any]):
         return self.view(jnp.stack([np.asarray(picture) / np.float32(255) for picture in pictures]))
 
-    def view(self, pixels):
+    def view(self, pixels: Any):
         patches = pixels.reshape(len(pixels), -1, 3)
         grid = jnp.broadcast_to(jnp.array(pixels.shape[1:3]), (len(pixels), 2))
         return Image(patches, grid, jnp.ones(patches.shape[:2], bool))
