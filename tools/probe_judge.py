@@ -23,12 +23,11 @@ import numpy as np
 from jaxtyping import Array, Float
 from PIL import Image
 
-from asg_jax.backbone import Adapter, PyTree
+from asg_jax.backbone import Adapter, Backbone, PyTree
 from asg_jax.engine.method import Examples
 from asg_jax.engine.model import UnifiedModel
 from asg_jax.engine.placement import OneDevice
-from asg_jax.engine.state import TrainState
-from asg_jax.methods.asg import Asg
+from asg_jax.methods.asg import Asg, Settings
 from asg_jax.methods.asg.generation.device import judge, make_lesson
 from asg_jax.models.registry import open_model
 from asg_jax.objectives.drawings import DrawingLesson, Painter
@@ -53,17 +52,18 @@ def verdicts(captions: Sequence[str | None], pictures: np.ndarray) -> Float[np.n
     return np.array(right, np.float32).reshape(batch, images)
 
 
-def slope(asg: Asg, state: TrainState, adapter: Adapter, lesson: DrawingLesson) -> PyTree:
-    """The gradient of the Generator's loss without its drift."""
-    settings, engine = asg.settings, asg.engine
-    objective = settings.generator.objective
-
-    def loss(adapter: Adapter, base: PyTree, lesson: DrawingLesson) -> Array:
-        painter = Painter(engine.model.backbone, settings.sampler, base, state.memory.anchor)
-        found = objective.losses(painter, adapter, lesson, 0.0)
-        return jnp.where(found.kept, found.values, 0).sum() / jnp.maximum(found.kept.sum(), 1)
-
-    return jax.grad(loss)(adapter, engine.model.base, lesson)
+def loss(
+    backbone: Backbone,
+    settings: Settings,
+    adapter: Adapter,
+    base: PyTree,
+    anchor: Adapter | None,
+    lesson: DrawingLesson,
+) -> Float[Array, ""]:
+    """The Generator's loss without its drift."""
+    painter = Painter(backbone, settings.sampler, base, anchor)
+    found = settings.generator.objective.losses(painter, adapter, lesson, 0.0)
+    return jnp.where(found.kept, found.values, 0).sum() / jnp.maximum(found.kept.sum(), 1)
 
 
 def flat(tree: PyTree) -> Float[np.ndarray, " N"]:
@@ -109,7 +109,8 @@ def probe(config: RunConfig, steps: int) -> dict[str, Any]:
     sizes = {"understanding": config.batch.understanding, "generation": config.batch.generation}
     asg = Asg(unified, LANGUAGES[config.language], config.method, sizes, OneDevice())
     state = asg.init(config.seed)
-    gradient = jax.jit(partial(slope, asg, state))
+    gradient = jax.jit(jax.grad(partial(loss, model.backbone, asg.settings)))
+    adapter, anchor = state.roles["generator"].adapter, state.memory.anchor
     rng, found, sums = np.random.default_rng(config.seed), [], np.zeros(())
     for step in range(steps):
         moment = asg.engine.moment(pictures(config, asg, step))
@@ -123,9 +124,8 @@ def probe(config: RunConfig, steps: int) -> dict[str, Any]:
             make_lesson(asg.settings, results, judged._replace(reward=jnp.asarray(way)))
             for way in ways
         ]
-        adapter = state.roles["generator"].adapter
-        slopes = np.stack([flat(gradient(adapter, lesson)) for lesson in lessons])
-        sums = sums + slopes
+        slopes = [flat(gradient(adapter, model.base, anchor, lesson)) for lesson in lessons]
+        sums = sums + np.stack(slopes)
         found.append((centred(reward, mask), centred(truth, mask), truth, mask))
     rewards, truths, right, masks = (np.concatenate(part) for part in zip(*found, strict=True))
     by_reward, by_truth, by_chance = sums[:3] - sums[3]
