@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from asg_jax.backbone import PyTree
 from asg_jax.models.blip3o.config import Blip3oConfig
-from asg_jax.models.blip3o.decoding import TRAIN_STEPS, signal_left, size_row
+from asg_jax.models.blip3o.decoding import euler_table, signal_left, size_row
 from asg_jax.models.blip3o.model import Blip3o
 
 
@@ -69,7 +69,10 @@ def _goals(facts: Bool[Array, "B rows columns F"], side: int) -> Float[Array, "B
 def denoising_loss(
     model: Blip3o, pixels: Float[Array, "B H W 3"], key: Key[Array, ""], noise: float
 ) -> Float[Array, ""]:
-    """Squared error of the noise that the UNet finds in latents under the features.
+    """Squared error of the latents that the UNet's noise leaves, under the features.
+
+    That of the noise itself hardly counts where there is little else, which is where the steps of
+    the sampler are largest and the features decide what stands where.
 
     Args:
       model: whose UNet learns.
@@ -84,11 +87,13 @@ def denoising_loss(
     features = jax.lax.stop_gradient(model.eva.targets(pixels))
     strength = noise * jax.random.uniform(of_strength, (batch, 1, 1))
     features = features + strength * jax.random.normal(of_features, features.shape)
+    decoding = model.config.decoding
+    first = euler_table(decoding.steps, decoding.betas).timesteps[0]
     even = (jnp.arange(batch) + jax.random.uniform(of_time, (batch,))) / batch
-    times = jnp.floor(TRAIN_STEPS * even).astype(int)
-    left = jnp.asarray(signal_left(model.config.decoding.betas))[times][:, None, None, None]
+    times = jnp.floor((first + 1) * even).astype(int)  # the sampler asks for none after the first
+    left = jnp.asarray(signal_left(decoding.betas))[times][:, None, None, None]
     added = jax.random.normal(of_latents, latents.shape)
     noisy = jnp.sqrt(left) * latents + jnp.sqrt(1 - left) * added
-    sizes = jnp.broadcast_to(size_row(model.config.decoding), (batch, 6))
+    sizes = jnp.broadcast_to(size_row(decoding), (batch, 6))
     found = model.unet(noisy, times.astype(jnp.float32), model.unet.guide(features, sizes))
-    return jnp.mean((found - added) ** 2)
+    return jnp.mean((1 - left) / left * (found - added) ** 2)
