@@ -15,7 +15,11 @@ from asg_jax.configs import bagel_tiny_pretrain
 def get_config() -> ConfigDict:
     """The settings of the run."""
     config = bagel_tiny_pretrain.get_config()
-    config.update(size="blip3o-tiny", prompt_length=48, steps=2_500)
-    config.encoder.update(steps=1_500)
-    config.decoder.update(steps=2_000)
+    config.update(
+        size="blip3o-tiny",
+        prompt_length=48,
+        encoder={"steps": 1_500},
+        decoder={"steps": 2_000},
+        steps=2_500,
+    )
     return config

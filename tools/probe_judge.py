@@ -39,6 +39,8 @@ from asg_jax.train.evaluate.detector import detect
 from asg_jax.train.evolve.config import RunConfig, read
 from asg_jax.train.flags import load_config
 
+SHUFFLES = 8  # of the rewards, to know what a cosine is worth
+
 
 def verdicts(captions: Sequence[str | None], pictures: np.ndarray) -> Float[np.ndarray, "B L"]:
     """1 where a drawing shows its caption and nothing else, by the exact detector."""
@@ -102,7 +104,8 @@ def probe(config: RunConfig, steps: int) -> dict[str, Any]:
       `right`: share of the drawings that the detector accepts; `accepted`: of the captions whose
       questions are fit; `correlation`: of reward and verdict inside groups; `cosine`: of the
       updates' sums by rewards and by verdicts, less what both do without any reward; `chance`: the
-      same for rewards that are shuffled among the drawings of a caption.
+      same for rewards that are shuffled among the drawings of a caption, which need not be 0, for
+      the updates of all drawings have much in common.
     """
     model = open_model(config.model)
     unified = UnifiedModel(model.backbone, model.base, model.processor, model.family.roles)
@@ -118,8 +121,8 @@ def probe(config: RunConfig, steps: int) -> dict[str, Any]:
         judged = jax.jit(partial(judge, asg.settings))(results)
         truth = verdicts(notes.captions, np.asarray(results.drawn.pictures))
         reward, mask = np.asarray(judged.reward), np.asarray(judged.mask)
-        shuffled = rng.permuted(reward, axis=1)
-        ways = (reward, truth, shuffled, np.zeros_like(reward))
+        shuffled = [rng.permuted(reward, axis=1) for _ in range(SHUFFLES)]
+        ways = (np.zeros_like(reward), reward, truth, *shuffled)
         lessons = [
             make_lesson(asg.settings, results, judged._replace(reward=jnp.asarray(way)))
             for way in ways
@@ -128,14 +131,15 @@ def probe(config: RunConfig, steps: int) -> dict[str, Any]:
         sums = sums + np.stack(slopes)
         found.append((centred(reward, mask), centred(truth, mask), truth, mask))
     rewards, truths, right, masks = (np.concatenate(part) for part in zip(*found, strict=True))
-    by_reward, by_truth, by_chance = sums[:3] - sums[3]
+    by_reward, by_truth, *by_chance = sums[1:] - sums[0]
+    chance = [cosine(one, by_truth) for one in by_chance]
     return {
         "drawings": int(right.size),
         "right": float(right.mean()),
         "accepted": float(masks.any(1).mean()),
         "correlation": cosine(rewards, truths),
         "cosine": cosine(by_reward, by_truth),
-        "chance": cosine(by_chance, by_truth),
+        "chance": {"mean": float(np.mean(chance)), "most": max(chance)},
     }
 
 

@@ -47,13 +47,18 @@ def features_loss(
       Mean cross-entropy of all facts in nats, plus the divergence of the channels from a standard
       normal distribution, were they normal.
     """
-    features, side = model.eva.targets(pixels), model.config.dit.side
+    features, side = _features(model, pixels), model.config.dit.side
     blurred = features + noise * jax.random.normal(key, features.shape)
     said = optax.sigmoid_binary_cross_entropy(
         blurred @ reader["kernel"] + reader["bias"], _goals(facts, side)
     )
     mean, variance = features.mean((0, 1)), features.var((0, 1))
     return said.mean() + jnp.mean(mean**2 + variance - 1 - jnp.log(variance)) / 2
+
+
+def _features(model: Blip3o, pixels: Float[Array, "B H W 3"]) -> Float[Array, "B L C"]:
+    assert model.eva is not None  # pre-training starts with all parts
+    return model.eva.targets(pixels)
 
 
 def _goals(facts: Bool[Array, "B rows columns F"], side: int) -> Float[Array, "B L goals"]:
@@ -84,7 +89,7 @@ def denoising_loss(
     of_time, of_latents, of_features, of_strength = jax.random.split(key, 4)
     batch = len(pixels)
     latents = jax.lax.stop_gradient(model.vae.encode(pixels * 2 - 1, None))
-    features = jax.lax.stop_gradient(model.eva.targets(pixels))
+    features = jax.lax.stop_gradient(_features(model, pixels))
     strength = noise * jax.random.uniform(of_strength, (batch, 1, 1))
     features = features + strength * jax.random.normal(of_features, features.shape)
     decoding = model.config.decoding

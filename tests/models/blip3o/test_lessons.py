@@ -27,6 +27,17 @@ class StandIn(Blip3o):
         self.unet = unet
 
 
+class FindsNothing:
+    """A UNet that keeps what it is shown and finds no noise."""
+
+    def guide(self, features, sizes):
+        return features, sizes
+
+    def __call__(self, noisy, times, guide):
+        self.noisy, self.times, self.told = noisy, times, guide
+        return jnp.zeros_like(noisy)
+
+
 def test_a_feature_is_to_tell_the_facts_of_its_part_and_its_own_place():
     """A readout that knows the facts loses nothing there; of the places this one says nothing."""
     model, goals = StandIn(), FACTS + 2 * SIDE
@@ -59,27 +70,21 @@ def test_features_are_to_have_mean_zero_and_variance_one():
 
 def test_the_decoder_learns_what_the_sampler_asks_for():
     """It is shown latents as the sampler scales them, at the times of the same table."""
-    seen = {}
-
-    def unet(noisy, times, guide):
-        seen.update(noisy=noisy, times=times, guide=guide)
-        return jnp.zeros_like(noisy)
-
-    unet.guide = lambda features, sizes: (features, sizes)
+    unet = FindsNothing()
     model, pixels = StandIn(unet), jax.random.uniform(jax.random.key(0), (50, SIDE, SIDE, 3))
     loss = lessons.denoising_loss(model, pixels, jax.random.key(1), 0.0)
-    times = np.asarray(seen["times"]).astype(int)
+    times = np.asarray(unet.times).astype(int)
     table = euler_table(50, model.config.decoding.betas)
     assert times.min() >= 0 and times.max() <= table.timesteps[0]
     np.testing.assert_allclose(np.diff(np.sort(times)).mean(), 982 / 50, rtol=0.1)  # all over
     left = signal_left(model.config.decoding.betas)[times][:, None, None, None]
-    noise = (np.asarray(seen["noisy"]) - np.sqrt(left) * (pixels * 2 - 1)) / np.sqrt(1 - left)
+    noise = (np.asarray(unet.noisy) - np.sqrt(left) * (pixels * 2 - 1)) / np.sqrt(1 - left)
     np.testing.assert_allclose(np.mean(noise**2), 1, atol=0.1)
     # None of it was found: all of it, at its size beside the latents, is left in them.
     np.testing.assert_allclose(np.mean((1 - left) / left * noise**2), loss, rtol=1e-3)
     sigmas = np.sqrt((1 - left) / left)[:, 0, 0, 0]
     steps = np.interp(times, table.timesteps[::-1], table.sigmas[-2::-1])
     np.testing.assert_allclose(sigmas, steps, rtol=0.1, atol=0.02)
-    features, sizes = seen["guide"]
+    features, sizes = unet.told
     np.testing.assert_array_equal(features, pixels.reshape(50, -1, 3))
     assert sizes.shape == (50, 6) and sizes[0, 4:].tolist() == [SIDE, SIDE]
