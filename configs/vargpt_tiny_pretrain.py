@@ -15,9 +15,7 @@ def get_config() -> ConfigDict:
         size="vargpt-tiny",
         draws=2,
         prompt_length=48,
-        autoencoder_steps=2_400,
-        autoencoder_rate=8e-3,
-        kl=0.1,
+        autoencoder={"steps": 2_400, "rate": 8e-3, "strength": 0.1},
         steps=2_500,
     )
     return config

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from jax import Array
 from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float
 
 from asg_jax.adapters import LoRASpec
 from asg_jax.backbone import Backbone, Processor, PyTree
@@ -22,6 +22,7 @@ from asg_jax.models.downloads import from_bucket, from_hub, is_hub_id
 from asg_jax.models.places import new_folder, place
 from asg_jax.models.sharding import Rules, shardings
 from asg_jax.models.tokenizers import PieceTokenizer
+from asg_jax.pytree import pytree
 
 FAMILIES = (
     "bagel",
@@ -32,6 +33,38 @@ CONVERTED = "orbax"  # sub-folder that holds the parameters of a converted model
 PRETRAINED = "pretraining.json"  # beside the weights that `asg-jax pretrain` made
 RANDOM = "random:"  # prefix of the name of a model with random weights
 SHIPPED = Path(__file__).parent / "shipped"  # checkpoints that come with the package, by name
+
+
+@pytree
+class Pictures:
+    """Pictures that pre-training shows, and what it knows of them.
+
+    Attributes:
+      pixels: in [0, 1].
+      facts: what is true of every part of a picture, which is cut evenly.
+    """
+
+    pixels: Float[Array, "B H W 3"]
+    facts: Bool[Array, "B rows columns F"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the network that pre-training teaches from pictures alone, then leaves as it is.
+
+    Attributes:
+      name: of its settings in a pre-training config.
+      part: name of its parameters among the base parameters.
+      loss: of the backbone, base parameters, pictures, a key, the strength of regularisation, and
+        the parameters of `helper`, if any.
+      helper: makes parameters that learn with the part and are then dropped, from the backbone, the
+        number of facts and a key.
+    """
+
+    name: str
+    part: str
+    loss: Callable[[Any, PyTree, Pictures, Array, float, PyTree], Array]
+    helper: Callable[[Any, int, Array], PyTree] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,13 +86,12 @@ class Family:
       official: names of official folders, and of the configurations that they hold.
       small: names of the configurations that pre-training starts from.
       create: writes the json files of a small configuration and a tokenizer of these words.
-      autoencoder: part of the base parameters that turns pictures into targets and back.
+      stages: what pre-training teaches from pictures alone, before texts and drawing.
       draws: finds, in their dotted paths, the parameters that only drawing uses.
-      autoencoder_loss: what pre-training that part minimises, of the backbone, base parameters,
-        pictures in [0, 1], a key and the weight of its regularisation.
       remat: the backbone with a policy of what the backward pass recomputes (none, dots, full).
       with_targets: the backbone with what `encode_target` alone needs, and those base parameters,
         where a folder is opened without them; from the folder, the backbone, a dtype and a mesh.
+      complete: the backbone with what `encode_target` alone needs, as pre-training starts it.
     """
 
     describes: Callable[[Path], bool]
@@ -76,11 +108,11 @@ class Family:
     official: Mapping[str, str]
     small: tuple[str, ...]
     create: Callable[[str, Path, Sequence[str]], None]
-    autoencoder: str
+    stages: tuple[Stage, ...]
     draws: str
-    autoencoder_loss: Callable[[Any, PyTree, Array, Array, float], Array]
     remat: Callable[[Any, str], Any]
     with_targets: Callable[[Path, Any, str, Mesh | None], tuple[Any, PyTree]] | None = None
+    complete: Callable[[Any], Any] = lambda backbone: backbone
 
 
 @dataclass(frozen=True)

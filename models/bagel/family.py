@@ -19,7 +19,7 @@ from asg_jax.models.bagel.sharding import RULES
 from asg_jax.models.bagel.vision import VisionConfig
 from asg_jax.models.checkpoint import copy_files
 from asg_jax.models.layers.vae import VAEConfig
-from asg_jax.models.registry import Family
+from asg_jax.models.registry import Family, Pictures, Stage
 from asg_jax.models.tokenizers import TOKENIZER_FILES, ByteTokenizer, write_word_tokenizer
 
 JSON_FILES = ("llm_config.json", "vit_config.json", "bagel_config.json")
@@ -104,9 +104,9 @@ def _create(size: str, folder: Path, words: Sequence[str]) -> None:
 
 
 def _autoencoder_loss(
-    backbone: BagelBackbone, base: PyTree, pixels: Array, key: Array, kl: float
+    backbone: BagelBackbone, base: PyTree, pictures: Pictures, key: Array, kl: float, _: PyTree
 ) -> Array:
-    return backbone.model(Params(base)).vae.loss(pixels, key, kl)
+    return backbone.model(Params(base)).vae.loss(pictures.pixels, key, kl)
 
 
 def _remat(backbone: BagelBackbone, policy: str) -> BagelBackbone:
@@ -129,8 +129,7 @@ FAMILY = Family(
     official={"BAGEL-7B-MoT": "bagel-7b"},
     small=tuple(SMALL),
     create=_create,
-    autoencoder="vae",
+    stages=(Stage("autoencoder", "vae", _autoencoder_loss),),
     draws=r"layers\.gen\.|gen_norm|time_embedder|vae2llm|llm2vae",
-    autoencoder_loss=_autoencoder_loss,
     remat=_remat,
 )

@@ -31,6 +31,7 @@ from asg_jax.models.blip3o.config import (
 )
 from asg_jax.models.blip3o.dit import DiTConfig
 from asg_jax.models.blip3o.eva import EVAConfig
+from asg_jax.models.blip3o.lessons import denoising_loss, features_loss, readout
 from asg_jax.models.blip3o.processor import Blip3oProcessor
 from asg_jax.models.blip3o.sharding import RULES
 from asg_jax.models.blip3o.unet import UNetConfig
@@ -38,7 +39,7 @@ from asg_jax.models.blip3o.vision import WindowVisionConfig
 from asg_jax.models.checkpoint import copy_files
 from asg_jax.models.layers.qwen.config import Pixels
 from asg_jax.models.layers.vae import VAEConfig
-from asg_jax.models.registry import Family
+from asg_jax.models.registry import Family, Pictures, Stage
 from asg_jax.models.tokenizers import TOKENIZER_FILES, ByteTokenizer, write_word_tokenizer
 
 _FULL = Blip3oConfig()
@@ -62,7 +63,7 @@ _TINY = Blip3oConfig(
     ),
     queries=16,
     dit=DiTConfig(width=128, layers=4, heads=4, kv_heads=4, inner=256, side=4, channels=32),
-    eva=EVAConfig(width=32, layers=2, heads=2, inner=64, side=32, patch=4, pool=2),
+    eva=EVAConfig(width=32, layers=4, heads=2, inner=128, side=32, patch=4, pool=2),
     unet=UNetConfig(
         channels=(32, 64),
         heads=(2, 4),
@@ -132,9 +133,38 @@ def _create(size: str, folder: Path, words: Sequence[str]) -> None:
 
 
 def _autoencoder_loss(
-    backbone: Blip3oBackbone, base: PyTree, pixels: Array, key: Array, kl: float
+    backbone: Blip3oBackbone, base: PyTree, pictures: Pictures, key: Array, kl: float, _: PyTree
 ) -> Array:
-    return backbone.model(Params(base)).vae.loss(pixels, key, kl)
+    return backbone.model(Params(base)).vae.loss(pictures.pixels, key, kl)
+
+
+def _encoder_loss(
+    backbone: Blip3oBackbone,
+    base: PyTree,
+    pictures: Pictures,
+    key: Array,
+    noise: float,
+    reader: PyTree,
+) -> Array:
+    model = backbone.model(Params(base))
+    return features_loss(model, pictures.pixels, pictures.facts, key, noise, reader)
+
+
+def _readout(backbone: Blip3oBackbone, facts: int, key: Array) -> PyTree:
+    return readout(backbone.config, facts, key)
+
+
+def _decoder_loss(
+    backbone: Blip3oBackbone, base: PyTree, pictures: Pictures, key: Array, noise: float, _: PyTree
+) -> Array:
+    return denoising_loss(backbone.model(Params(base)), pictures.pixels, key, noise)
+
+
+STAGES = (
+    Stage("autoencoder", "vae", _autoencoder_loss),
+    Stage("encoder", "eva", _encoder_loss, helper=_readout),
+    Stage("decoder", "unet", _decoder_loss),
+)
 
 
 def _remat(backbone: Blip3oBackbone, policy: str) -> Blip3oBackbone:
@@ -155,11 +185,11 @@ FAMILY = Family(
     sizes={"blip3o-8b": _FULL, "blip3o-4m": _BYTES},
     random=_random,
     official={"BLIP3o-Model-8B": "blip3o-8b"},
-    small=(),
+    small=tuple(SMALL),
     create=_create,
-    autoencoder="vae",
-    draws=r"^dit\.|^queries|^unet\.",
-    autoencoder_loss=_autoencoder_loss,
+    stages=STAGES,
+    draws=r"^dit\.|^queries",
     remat=_remat,
     with_targets=_with_targets,
+    complete=lambda backbone: backbone.with_targets(True),
 )

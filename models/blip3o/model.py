@@ -56,8 +56,9 @@ class Blip3o(nnx.Module):
         return states(self.language, self._with_queries(prompt))[:, -self.config.queries :]
 
     def captions(self, prompt: Prompt) -> Caption:
-        """Prompts as the transformer reads them."""
-        return self.dit.caption(self.query_states(prompt))
+        """Prompts as the transformer reads them; an empty one is the null caption."""
+        z, told = self.query_states(prompt), prompt.mask.any(1)
+        return self.dit.caption(z * told[:, None, None])
 
     def null_caption(self) -> Caption:
         """The condition of guidance and of dropped prompts: states of zero, one for all queries."""

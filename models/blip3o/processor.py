@@ -14,7 +14,10 @@ BLANK = " "  # what guidance of the pixels compares with, without markers
 
 
 class Blip3oProcessor(QwenProcessor):
-    """Implements `asg_jax.backbone.Processor`."""
+    """Implements `asg_jax.backbone.Processor`.
+
+    A conversation without turns is an absent prompt if it is to `draw`.
+    """
 
     def prompt(self, turns: Sequence[Sequence[str | Picture]], purpose: Purpose) -> Request:
         """A batch of conversations; see `asg_jax.backbone.Processor`.
@@ -41,6 +44,8 @@ class Blip3oProcessor(QwenProcessor):
     ) -> list[Segment]:
         if purpose != "draw":
             return super().segments(turn, n, images, views, purpose)
+        if not turn:
+            return []
         captioned = [self.config.request, *turn] if self.config.request else turn
         segments = super().segments(captioned, n, images, views, purpose)
         return [*segments, Text([self.config.tokens.draw_start])]

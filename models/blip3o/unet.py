@@ -240,11 +240,12 @@ class UNet(nnx.Module):
         return Guide(self.sizes(pooled), contexts)
 
     def __call__(
-        self, latents: Picture, timestep: Float[Array, ""] | float, guide: Guide
+        self, latents: Picture, timestep: Float[Array, "*R"] | float, guide: Guide
     ) -> Picture:
-        """The noise in latents at a time (0 to 1000), one row of the guide for each."""
+        """The noise in latents at times (0 to 1000), one row of the guide for each."""
         dtype = self.config.dtype
-        embedding = self.time(jnp.asarray(timestep, jnp.float32)[None], dtype) + guide.embedding
+        times = jnp.atleast_1d(jnp.asarray(timestep, jnp.float32))
+        embedding = self.time(times, dtype) + guide.embedding
         contexts = iter(guide.contexts)
         skips = [self.conv_in(latents.astype(dtype))]
         for level in self.down:

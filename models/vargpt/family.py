@@ -13,7 +13,7 @@ from asg_jax.backbone import Params, PyTree
 from asg_jax.models.checkpoint import copy_files
 from asg_jax.models.layers.qwen.config import Pixels
 from asg_jax.models.layers.qwen.vision import VisionConfig
-from asg_jax.models.registry import Family
+from asg_jax.models.registry import Family, Pictures, Stage
 from asg_jax.models.tokenizers import TOKENIZER_FILES, ByteTokenizer, write_word_tokenizer
 from asg_jax.models.vargpt import checkpoint
 from asg_jax.models.vargpt.adapters import ROLES
@@ -86,9 +86,9 @@ def _create(size: str, folder: Path, words: Sequence[str]) -> None:
 
 
 def _autoencoder_loss(
-    backbone: VargptBackbone, base: PyTree, pixels: Array, key: Array, weight: float
+    backbone: VargptBackbone, base: PyTree, pictures: Pictures, key: Array, weight: float, _: PyTree
 ) -> Array:
-    config = backbone.config
+    config, pixels = backbone.config, pictures.pixels
     grid = pixels.shape[1] // config.vae.downsample, pixels.shape[2] // config.vae.downsample
     return backbone.model(Params(base)).vae.loss(pixels * 2 - 1, config.schedule(grid), weight)
 
@@ -113,8 +113,7 @@ FAMILY = Family(
     official={"VARGPT-v1.1": "vargpt-7b"},
     small=tuple(SMALL),
     create=_create,
-    autoencoder="vae",
+    stages=(Stage("autoencoder", "vae", _autoencoder_loss),),
     draws=r"^decoder\.|^(to|from)_language\.",
-    autoencoder_loss=_autoencoder_loss,
     remat=_remat,
 )

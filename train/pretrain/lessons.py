@@ -16,11 +16,13 @@ from PIL import Image as PIL
 
 from asg_jax.backbone import Processor, Request, host
 from asg_jax.engine.texts import fit_rows
+from asg_jax.models.registry import Pictures
 from asg_jax.pytree import pytree
 from asg_jax.train.data.captions import describe
 from asg_jax.train.data.grammar import Exercise, exercise
 from asg_jax.train.data.scenes import Scene, example, generator, render
 from asg_jax.train.data.scenes_builder import STREAMS
+from asg_jax.train.pretrain.facts import facts
 from asg_jax.train.pretrain.settings import LANES, PretrainSettings
 
 PICTURES = STREAMS["pretrain"]
@@ -79,11 +81,13 @@ def lessons(settings: PretrainSettings, processor: Processor, step: int) -> Less
     return Lessons(texts, _drawing(settings, processor, rng))
 
 
-def pixels(settings: PretrainSettings, step: int) -> Float[np.ndarray, "B H W 3"]:
-    """Pictures of one step of the autoencoder, in [0, 1]."""
+def pictures(settings: PretrainSettings, batch: int, step: int) -> Pictures:
+    """Pictures of one step of a stage that learns from them alone."""
     rng = generator(settings.seed, step, ORDER)
-    chosen = rng.integers(settings.scenes, size=settings.autoencoder_batch).tolist()
-    return _values([labelled(settings.seed, index)[1] for index in chosen])
+    chosen = rng.integers(settings.scenes, size=batch).tolist()
+    shown = [labelled(settings.seed, index) for index in chosen]
+    told = np.stack([facts(scene) for scene, _ in shown])
+    return Pictures(host(_values([picture for _, picture in shown])), host(told))
 
 
 def _texts(

@@ -1,9 +1,13 @@
-"""Pre-training from random weights to an official folder: first the autoencoder, then the rest."""
+"""Pre-training from random weights to an official folder.
+
+First the stages of the model's family, which learn from pictures, then texts and drawing at once.
+"""
 
 from __future__ import annotations
 
 import json
 import time
+import zlib
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,16 +19,18 @@ from asg_jax.backbone import Backbone, Params, Processor, PyTree
 from asg_jax.errors import UserError
 from asg_jax.models.config_files import read_object
 from asg_jax.models.places import check_new, new_folder, write_file
-from asg_jax.models.registry import Family, small_family
+from asg_jax.models.registry import Family, Pictures, Stage, small_family
 from asg_jax.train.data.grammar import vocabulary
 from asg_jax.train.evolve.lock import locked
-from asg_jax.train.pretrain.lessons import Lessons, lessons, pixels
+from asg_jax.train.pretrain.facts import FACTS
+from asg_jax.train.pretrain.lessons import Lessons, lessons, pictures
 from asg_jax.train.pretrain.losses import drawing_loss, text_loss
 from asg_jax.train.pretrain.optimizer import optimizer, two_rates
 from asg_jax.train.pretrain.phase import Phase, run_phase
-from asg_jax.train.pretrain.settings import LANES, PretrainSettings
+from asg_jax.train.pretrain.settings import LANES, Course, PretrainSettings
 
 STORED = "bfloat16"  # of the weights in the exported folder
+HELPER = "helper"  # name of the parameters that only a stage's loss needs
 
 
 def pretrain(settings: PretrainSettings, workdir: Path) -> Path:
@@ -54,10 +60,13 @@ def _run(settings: PretrainSettings, workdir: Path, family: Family) -> Path:
     start.mkdir(exist_ok=True)
     family.create(settings.size, start, vocabulary())
     backbone, processor = family.open(start, "float32")
-    base = jax.jit(backbone.init_base)(jax.random.key(settings.seed))
-    frozen = {family.autoencoder: base.pop(family.autoencoder)}
-    phase = autoencoder_phase(settings, family, backbone)
-    frozen = run_phase(phase, frozen, base, workdir)
+    backbone = family.complete(backbone)
+    base, frozen = jax.jit(backbone.init_base)(jax.random.key(settings.seed)), {}
+    for stage in family.stages:
+        trained = {stage.part: base.pop(stage.part), HELPER: helper(settings, stage, backbone)}
+        phase = stage_phase(settings, stage, backbone)
+        learned = run_phase(phase, trained, base | frozen, workdir)
+        frozen[stage.part] = learned[stage.part]
     base = run_phase(joint_phase(settings, family, backbone, processor), base, frozen, workdir)
     cast = lambda leaf, like: leaf.astype(like.dtype)
     stored = jax.tree.map(cast, base | frozen, backbone.abstract_base(STORED))
@@ -68,20 +77,28 @@ def _run(settings: PretrainSettings, workdir: Path, family: Family) -> Path:
     return folder
 
 
-def autoencoder_phase(settings: PretrainSettings, family: Family, backbone: Backbone) -> Phase:
-    """Learns to encode pictures and to decode them."""
+def helper(settings: PretrainSettings, stage: Stage, backbone: Backbone) -> PyTree:
+    """The parameters that a stage learns beside those of the model."""
+    key = jax.random.fold_in(jax.random.key(settings.seed), zlib.crc32(HELPER.encode()))
+    return stage.helper(backbone, FACTS, key) if stage.helper else {}
 
-    def loss(trained: PyTree, rest: PyTree, batch: Array, key: Array):
-        value = family.autoencoder_loss(backbone, rest | trained, batch, key, settings.kl)
-        return value, {"autoencoder": value}
+
+def stage_phase(settings: PretrainSettings, stage: Stage, backbone: Backbone) -> Phase:
+    """Learns one part from pictures, the others as they are."""
+    course: Course = getattr(settings, stage.name)
+
+    def loss(trained: PyTree, rest: PyTree, batch: Pictures, key: Array):
+        base = rest | {stage.part: trained[stage.part]}
+        value = stage.loss(backbone, base, batch, key, course.strength, trained[HELPER])
+        return value, {stage.name: value}
 
     return Phase(
-        name="autoencoder",
-        steps=settings.autoencoder_steps,
+        name=stage.name,
+        steps=course.steps,
         seed=settings.seed,
-        batch=partial(pixels, settings),
+        batch=partial(pictures, settings, course.batch),
         loss=loss,
-        optimizer=optimizer(settings.autoencoder_rate, settings.autoencoder_steps, settings.warmup),
+        optimizer=optimizer(course.rate, course.steps, settings.warmup),
         checkpoint_every=settings.checkpoint_every,
     )
 
@@ -89,7 +106,7 @@ def autoencoder_phase(settings: PretrainSettings, family: Family, backbone: Back
 def joint_phase(
     settings: PretrainSettings, family: Family, backbone: Backbone, processor: Processor
 ) -> Phase:
-    """Learns all texts and to draw, with the autoencoder as it is."""
+    """Learns all texts and to draw, with the parts of the stages as they are."""
 
     def loss(trained: PyTree, rest: PyTree, batch: Lessons, key: Array):
         params = Params(trained | rest)

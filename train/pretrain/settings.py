@@ -39,6 +39,25 @@ LANES = (
 
 
 @dataclass(frozen=True)
+class Course:
+    """How a stage learns from pictures.
+
+    Attributes:
+      steps: updates.
+      rate: peak learning rate.
+      batch: pictures per step.
+      strength: of the regularisation: the weight of an autoencoder's divergence, or of the clarity
+        and even use of its bits; the standard deviation of the noise through which an encoder's
+        features are read, or the largest of that which a decoder finds in them.
+    """
+
+    steps: int = bounded(800, least=1)
+    rate: float = bounded(4e-3, least=0)
+    batch: int = bounded(32, least=1)
+    strength: float = bounded(1e-3, least=0)
+
+
+@dataclass(frozen=True)
 class PretrainSettings:
     """A run; the same settings give the same weights on the same machine.
 
@@ -57,14 +76,13 @@ class PretrainSettings:
       unprompted: share of the pictures that are drawn without their caption.
       prompt_length: the padded captions, in tokens.
       drawing: weight of the drawing loss.
-      steps: updates of the second phase, which learns everything but the autoencoder.
+      steps: updates of the last phase, which learns everything but the parts of the stages.
       rate: its peak learning rate; matrices are orthogonalised (Muon), the rest is Adam's.
       drawing_rate: that of the parameters that only drawing uses: it learns best in small batches
         with large steps, and texts do not.
-      autoencoder_steps: updates of the first phase.
-      autoencoder_rate: its peak learning rate.
-      autoencoder_batch: its pictures per step.
-      kl: weight of the autoencoder's divergence, or of the clarity and even use of its bits.
+      autoencoder: the stage that learns targets and the way back to pictures.
+      encoder: the stage that learns features to be drawn, where the network draws features.
+      decoder: the stage that learns the way back from these to what the autoencoder knows.
       warmup: steps to a peak learning rate; from there it falls to 0 linearly.
       checkpoint_every: steps between checkpoints.
     """
@@ -85,10 +103,9 @@ class PretrainSettings:
     steps: int = bounded(2_000, least=1)
     rate: float = bounded(4e-3, least=0)
     drawing_rate: float = bounded(1.2e-2, least=0)
-    autoencoder_steps: int = bounded(800, least=1)
-    autoencoder_rate: float = bounded(4e-3, least=0)
-    autoencoder_batch: int = bounded(32, least=1)
-    kl: float = bounded(1e-3, least=0)
+    autoencoder: Course = Course()
+    encoder: Course = Course(batch=64, strength=0.5)
+    decoder: Course = Course(strength=0.3)
     warmup: int = bounded(40, least=0)
     checkpoint_every: int = bounded(100, least=1)
 
@@ -100,7 +117,8 @@ class PretrainSettings:
                 more.append(f"config.{name} is {shares}; it must be {count} shares of 1.")
         if sum(share > 0 for share in self.wordings) < 2:
             more.append("config.wordings needs two wordings that occur: texts are reworded.")
-        if self.warmup >= min(self.steps, self.autoencoder_steps):
+        courses = self.autoencoder, self.encoder, self.decoder
+        if self.warmup >= min(self.steps, *(course.steps for course in courses)):
             more.append(f"config.warmup is {self.warmup}; it must be below the steps of a phase.")
         check(self, "config", more)
 

@@ -11,7 +11,7 @@ from asg_jax.backbone import Params, Sampler
 from asg_jax.models.blip3o.backbone import Blip3oBackbone
 from asg_jax.models.blip3o.family import FAMILY, SMALL
 from asg_jax.models.checkpoint import paths
-from asg_jax.models.registry import family, open_model
+from asg_jax.models.registry import Pictures, family, open_model, small_family
 from asg_jax.train.data.grammar import vocabulary
 
 TINY = SMALL["blip3o-tiny"]
@@ -37,7 +37,7 @@ def model(tiny):
 
 def test_the_tiny_folder_is_small_and_reads_back(tiny, model):
     """All five networks: language model, transformer, EVA-CLIP, UNet and autoencoder."""
-    assert family("blip3o") is FAMILY and FAMILY.describes(tiny)
+    assert family("blip3o") is small_family("blip3o-tiny") is FAMILY and FAMILY.describes(tiny)
     files = [file for file in tiny.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) <= 8_000_000
     assert model.backbone == Blip3oBackbone(TINY) and FAMILY.stored_dtype(tiny) == "bfloat16"
@@ -68,15 +68,35 @@ def test_the_tiny_model_sees_draws_and_encodes_scenes(model):
 
 
 @pytest.mark.slow
-def test_the_autoencoder_loss_reaches_every_parameter(model):
-    pixels = jax.random.uniform(jax.random.key(0), (2, 32, 32, 3))
-    loss = lambda vae: FAMILY.autoencoder_loss(
-        model.backbone, model.base | {"vae": vae}, pixels, jax.random.key(0), 0.1
+@pytest.mark.parametrize("stage", FAMILY.stages, ids=lambda stage: stage.name)
+def test_the_loss_of_a_stage_reaches_every_parameter(model, stage):
+    of_pixels, of_facts, of_loss = jax.random.split(jax.random.key(0), 3)
+    shown = Pictures(
+        jax.random.uniform(of_pixels, (2, 32, 32, 3)),
+        jax.random.bernoulli(of_facts, shape=(2, 2, 2, 5)),
     )
-    gradient = jax.jit(jax.grad(loss))(model.base["vae"])
+    helper = stage.helper(model.backbone, 5, jax.random.key(1)) if stage.helper else {}
+
+    def loss(part, helper):
+        base = model.base | {stage.part: part}
+        return stage.loss(model.backbone, base, shown, of_loss, 0.1, helper)
+
+    gradient = jax.jit(jax.grad(loss, argnums=(0, 1)))(model.base[stage.part], helper)
     # Scores of the attention are all that a bias of its keys cannot change.
-    for path, leaf in paths(gradient):
-        assert float(jnp.abs(leaf).max()) > 0 or path.endswith("attn_1.k.bias"), path
+    unseen = re.compile(r".*attn_1\.k\.bias")
+    for path, leaf in [*paths(gradient[0]), *paths(gradient[1])]:
+        assert float(jnp.abs(leaf).max()) > 0 or unseen.fullmatch(path), path
+
+
+def test_an_absent_prompt_is_the_null_condition(model):
+    """What guidance compares with is learned from pictures without prompts."""
+    network = model.backbone.model(Params(model.base))
+    prompts = model.processor.prompt([["a red circle"], []], "draw").prompts
+    assert np.asarray(prompts.main.mask).any(1).tolist() == [True, False]
+    told, null = jax.jit(network.captions)(prompts.main), jax.jit(network.null_caption)()
+    np.testing.assert_allclose(told.pooled[1], null.pooled[0], atol=1e-5)
+    np.testing.assert_allclose(told.values[:, 1], null.values[:, 0].repeat(16, 1), atol=1e-5)
+    assert float(jnp.abs(told.pooled[0] - null.pooled[0]).max()) > 1e-3
 
 
 def test_drawing_parameters_are_told_apart():
@@ -87,7 +107,7 @@ def test_drawing_parameters_are_told_apart():
         for path, _ in paths(backbone.abstract_base())
         if re.search(FAMILY.draws, path)
     }
-    assert found == {"dit", "queries", "unet"}
+    assert found == {"dit", "queries"}
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 
 from asg_jax.backbone import Params, Sampler
 from asg_jax.models.checkpoint import paths
-from asg_jax.models.registry import FAMILIES, family, small_family
+from asg_jax.models.registry import FAMILIES, Pictures, family, small_family
 from asg_jax.models.vargpt.family import FAMILY, SMALL
 from asg_jax.train.data.grammar import vocabulary
 from tests.models.loaded import row_keys
@@ -70,11 +70,12 @@ def test_the_autoencoder_loss_teaches_pictures_and_bits(tiny):
     backbone, _ = FAMILY.open(tiny, "float32")
     base = FAMILY.load(tiny, "float32", None)
     pixels = jax.random.uniform(jax.random.key(0), (4, 1, 1, 3)) * jnp.ones((4, 32, 32, 3))
+    pictures = Pictures(pixels, jnp.zeros((4, 2, 2, 1), bool))
 
     @jax.jit
     def step(vae):
-        loss = lambda vae: FAMILY.autoencoder_loss(
-            backbone, base | {"vae": vae}, pixels, jax.random.key(0), 0.1
+        loss = lambda vae: FAMILY.stages[0].loss(
+            backbone, base | {"vae": vae}, pictures, jax.random.key(0), 0.1, {}
         )
         value, gradient = jax.value_and_grad(loss)(vae)
         return value, gradient, jax.tree.map(lambda x, g: x - 3e-3 * g, vae, gradient)

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from asg_jax.configs import bagel_7b, bagel_tiny, blip3o_8b, vargpt_tiny, vargpt_v11
+from asg_jax.configs import (
+    bagel_7b,
+    bagel_tiny,
+    blip3o_8b,
+    blip3o_tiny,
+    vargpt_tiny,
+    vargpt_v11,
+)
 from asg_jax.engine.roles import adapted
 from asg_jax.errors import UserError
 from asg_jax.models.blip3o.adapters import ROLES
@@ -17,7 +24,9 @@ from asg_jax.train.evolve.typed import as_config, plain
 from tests.train.evolve.fake import CONFIG
 
 
-@pytest.mark.parametrize("module", [bagel_tiny, bagel_7b, blip3o_8b, vargpt_tiny, vargpt_v11])
+@pytest.mark.parametrize(
+    "module", [bagel_tiny, bagel_7b, blip3o_8b, blip3o_tiny, vargpt_tiny, vargpt_v11]
+)
 def test_the_configs_are_sound(module):
     config = read(module.get_config().to_dict())
     assert config.language in LANGUAGES

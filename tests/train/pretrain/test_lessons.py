@@ -10,7 +10,8 @@ from asg_jax.models.registry import small_family
 from asg_jax.train.data.grammar import FRAMINGS, Usage, exercise, vocabulary
 from asg_jax.train.data.questions import answer, parse_question
 from asg_jax.train.data.scenes import HELD_OUT
-from asg_jax.train.pretrain.lessons import labelled, lessons, pixels
+from asg_jax.train.pretrain.facts import facts
+from asg_jax.train.pretrain.lessons import labelled, lessons, pictures
 from asg_jax.train.pretrain.settings import LANES, PretrainSettings
 
 SETTINGS = PretrainSettings(scenes=40, seed=5, prompts=16)
@@ -90,6 +91,15 @@ def test_some_pictures_are_drawn_without_a_prompt(processor):
 
 
 def test_pictures_are_in_the_unit_range_and_vary():
-    batch = pixels(SETTINGS, 0)
-    assert batch.shape == (SETTINGS.autoencoder_batch, 32, 32, 3)
+    batch = np.asarray(pictures(SETTINGS, 8, 0).pixels)
+    assert batch.shape == (8, 32, 32, 3)
     assert batch.min() >= 0 and batch.max() <= 1 and batch.std() > 0.05
+
+
+def test_facts_are_those_of_the_pictures():
+    """Of every cell; they are those of the same scenes."""
+    told = np.asarray(pictures(SETTINGS, 8, 0).facts)
+    other = np.asarray(pictures(SETTINGS, 8, 1).facts)
+    assert told.shape == other.shape and (told != other).any()
+    known = {facts(labelled(SETTINGS.seed, n)[0]).tobytes() for n in range(SETTINGS.scenes)}
+    assert {row.tobytes() for row in told} <= known

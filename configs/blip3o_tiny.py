@@ -1,0 +1,24 @@
+"""Self-evolves `blip3o-tiny` on unlabeled rendered scenes, on a CPU.
+
+asg-jax evolve --config=blip3o_tiny --workdir=runs/blip3o_tiny
+
+The settings are those of `bagel_tiny`: both draw by a flow, this one by that of features instead of
+latents. The Generator adapts the language model, whose queries say what to draw, and the
+transformer that draws; the decoder from features to pixels stays as it is.
+"""
+
+from dataclasses import replace
+
+from ml_collections import ConfigDict
+
+from asg_jax.configs import bagel_tiny
+from asg_jax.methods import settings_for
+from asg_jax.train.evolve.typed import as_config
+
+METHOD = bagel_tiny.METHOD
+RUN = replace(bagel_tiny.RUN, name="blip3o_tiny", model="blip3o-tiny")
+
+
+def get_config(method: str = "asg") -> ConfigDict:
+    """The settings of a run of some method."""
+    return as_config(replace(RUN, method=settings_for(method, METHOD)))
