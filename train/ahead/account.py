@@ -84,7 +84,9 @@ def row(found: Fit, entry: Entry) -> tuple[str, ...]:
 def _run(found: Fit, told: dict[str, Any]) -> Iterator[str]:
     for phase, seconds in told["step_seconds"].items():
         yield f"a step of {phase}: at least {seconds:.3g} s"
-    cost = f", {told['cost']:,.0f} US dollars at {told['price']:.2f} an hour of a device"
+    cost = ""
+    if told["cost"] is not None:
+        cost = f", {told['cost']:,.0f} US dollars at {told['price']:.2f} an hour of a device"
     yield (
         f"{found.steps:,} steps at {told['utilisation']:.0%} of the peak: {told['run_hours']:.3g}"
         f" hours, {told['device_hours']:,.0f} device hours{cost}"

@@ -27,25 +27,22 @@ class Chip:
       flops: peak bfloat16 operations a second.
       bandwidth: of its memory, bytes a second.
       links: bytes a second to other chips, one way, all links together.
-      price: US dollars an hour of one device, on demand: an assumption, for prices change and
-        differ by region and contract.
     """
 
     memory: int
     flops: float
     bandwidth: float
     links: float
-    price: float
 
 
 # From the vendors' data sheets. A v4 chip is two devices; its numbers are those of one.
 CHIPS: Mapping[str, Chip] = {
-    "v4": Chip(int(15.75 * GIB), 137.5e12, 0.6e12, 135e9, 1.61),
-    "v5e": Chip(int(15.75 * GIB), 197e12, 0.82e12, 180e9, 1.20),
-    "v5p": Chip(int(95.74 * GIB), 459e12, 2.765e12, 540e9, 4.20),
-    "v6e": Chip(int(31.25 * GIB), 918e12, 1.64e12, 360e9, 2.70),
-    "h100": Chip(84942979072, 989e12, 3.35e12, 450e9, 3.00),
-    "h200": Chip(151397597184, 989e12, 4.8e12, 450e9, 4.00),
+    "v4": Chip(int(15.75 * GIB), 137.5e12, 0.6e12, 135e9),
+    "v5e": Chip(int(15.75 * GIB), 197e12, 0.82e12, 180e9),
+    "v5p": Chip(int(95.74 * GIB), 459e12, 2.765e12, 540e9),
+    "v6e": Chip(int(31.25 * GIB), 918e12, 1.64e12, 360e9),
+    "h100": Chip(84942979072, 989e12, 3.35e12, 450e9),
+    "h200": Chip(151397597184, 989e12, 4.8e12, 450e9),
 }
 
 # What XLA asks of a card: the cards differ in their memory alone.

@@ -21,12 +21,13 @@ USAGE = "usage: asg-jax bench cycle [--config=NAME] [--config.FIELD=VALUE ...] [
 WASTES = ("padding", "again", "unused")
 # Programs whose results only count for prompts whose questions were accepted.
 JUDGING, REJECTED = ("ask_about", "compare"), "check/rejected_specs"
-# The official release, for each picture, by reading its code: runs of the vision encoder on that
-# picture in an understanding step (K = 3, N = 7), and guidance branches of a drawing of which one
-# computes what another one does.
+# The official code, for each picture, by reading it: runs of the vision encoder on that picture in
+# an understanding step of the release's BLIP3o loop (K = 3, N = 7), and guidance branches of a
+# drawing by BAGEL of which one computes what another one does.
 RELEASE = (
-    "the release encodes a picture about 40 times in an understanding step; here {see:g}",
-    "the release computes one of three guidance branches twice; here none",
+    "the release's BLIP3o loop encodes a picture about 40 times in an understanding step; here"
+    " {see:g}",
+    "BAGEL's official sampler computes one of three guidance branches twice; here none",
 )
 
 

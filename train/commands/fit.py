@@ -13,7 +13,6 @@ from absl import flags
 from asg_jax.errors import UserError
 from asg_jax.models.places import place, write_file
 from asg_jax.train.ahead.account import lines
-from asg_jax.train.ahead.chips import topology
 from asg_jax.train.ahead.fit import fit, plain
 from asg_jax.train.evolve.config import read
 from asg_jax.train.evolve.logs import say
@@ -29,7 +28,7 @@ def define() -> flags.FlagValues:
     meaning = "Chip (v4, v5e, v5p, v6e, h100, h200) and shape or number: v5e:4x4, h200:8."
     flags.DEFINE_string("topology", "v5e:4x4", meaning, f)
     number(f, "utilisation", 0.3, "Share of the peak that is reached.", float, above=0, most=1)
-    number(f, "price", None, "US dollars for an hour of a device.", float, least=0)
+    number(f, "price", None, "US dollars for an hour of a device: prints the cost.", float, least=0)
     flags.DEFINE_string("out", None, "JSON file of all numbers; results of others stay in it.", f)
     return f
 
@@ -43,9 +42,7 @@ def main(argv: Sequence[str]) -> int:
     config, out = read(f.config.to_dict()), place(f.out) if f.out else None
     before = _read(out) if out else []
     found = fit(config, f.topology, say)
-    told = plain(
-        found, f.utilisation, topology(f.topology)[0].price if f.price is None else f.price
-    )
+    told = plain(found, f.utilisation, f.price)
     say(*lines(found, told))
     if out is not None:
         names = ("config", "method", "topology", "mesh")
