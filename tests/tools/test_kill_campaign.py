@@ -16,7 +16,7 @@ from tools.kill_campaign import AIMS, SIGNALS, Campaign, Kill, lines, plan, summ
 
 
 def test_a_kill_depends_on_its_numbers_alone():
-    plans = [plan(0, run, number) for run in range(40) for number in range(6)]
+    plans = [plan(0, run, number) for run in range(80) for number in range(6)]
     assert plans == [plan(0, kill.run, kill.number) for kill in plans]
     assert plans != [plan(1, kill.run, kill.number) for kill in plans]
     for field, wanted in {"signal": SIGNALS, "aim": AIMS, "processes": (1, 2)}.items():
