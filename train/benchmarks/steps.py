@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import jax
+from absl import flags
 from PIL.Image import Image as Picture
 
 from asg_jax.engine.method import Examples, Method, Phase
+from asg_jax.models.places import new_file, write_file
 from asg_jax.train.ahead.chips import CHIPS
 from asg_jax.train.ahead.hlo import Program
 from asg_jax.train.benchmarks.rows import Rows, count_rows
 from asg_jax.train.data.loading import Source
-from asg_jax.train.evolve.config import RunConfig
+from asg_jax.train.evolve.config import RunConfig, read
 from asg_jax.train.evolve.feed import square
 from asg_jax.train.evolve.parts import Opened
 from asg_jax.train.evolve.rehearsal import Played
+from asg_jax.train.flags import define_config, number, parse
 
 # Names that JAX gives devices, and ours.
 KINDS: Mapping[str, str] = {
@@ -123,3 +128,31 @@ def peak() -> float | None:
     """Operations a second of one device at best; None where its data sheet is not known."""
     kind = KINDS.get(jax.devices()[0].device_kind)
     return CHIPS[kind].flops if kind else None
+
+
+def measure(
+    argv: Sequence[str],
+    usage: str,
+    run: Callable[[RunConfig, int, float | None], dict[str, Any]],
+    lines: Callable[[dict[str, Any]], Iterable[str]],
+) -> None:
+    """A benchmark of a run's steps as a command.
+
+    Args:
+      argv: the words after its name.
+      usage: what `--help` prints first.
+      run: (config, steps of each phase, operations a second of one device) -> its report.
+      lines: the report as it is printed.
+    """
+    f = flags.FlagValues()
+    define_config(f, "bagel_tiny")
+    number(f, "repeat", 2, "Steps of each phase that are timed; medians are printed.", least=1)
+    number(f, "peak", None, "TFLOP/s of one device; known for some.", float, above=0)
+    flags.DEFINE_string("out", None, "JSON file for all numbers.", f)
+    if parse(f, argv, usage) is None:
+        return
+    out, config = new_file(f.out) if f.out else None, read(f.config.to_dict())
+    report = run(config, f.repeat, f.peak * 1e12 if f.peak else peak())
+    print("\n".join(lines(report)))
+    if out is not None:
+        write_file(out, (json.dumps(report, indent=1) + "\n").encode())

@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import jax
-from absl import flags
 
-from asg_jax.models.places import new_file, write_file
 from asg_jax.train.benchmarks.cost import matmul_flops
-from asg_jax.train.benchmarks.steps import Timed, first_picture, peak, take_steps
-from asg_jax.train.evolve.config import RunConfig, read
+from asg_jax.train.benchmarks.steps import Timed, first_picture, measure, take_steps
+from asg_jax.train.evolve.config import RunConfig
 from asg_jax.train.evolve.parts import Opened, make_method, open_parts
 from asg_jax.train.evolve.rehearsal import Visit
-from asg_jax.train.flags import define_config, number, parse
 
 USAGE = "usage: asg-jax bench update [--config=NAME] [--config.FIELD=VALUE ...] [--out=FILE.json]"
 
 
-def define() -> flags.FlagValues:
-    """The benchmark's flags."""
-    f = flags.FlagValues()
-    define_config(f, "bagel_tiny")
-    number(f, "repeat", 3, "Steps of each phase that are timed; medians are printed.", least=1)
-    number(f, "peak", None, "TFLOP/s of one device; known for some.", float, above=0)
-    flags.DEFINE_string("out", None, "JSON file for all numbers.", f)
-    return f
-
-
 def main(argv: Sequence[str]) -> None:
     """Runs the benchmark."""
-    f = define()
-    if parse(f, argv, USAGE) is None:
-        return
-    out, config = new_file(f.out) if f.out else None, read(f.config.to_dict())
-    report = run(config, f.repeat, f.peak * 1e12 if f.peak else peak())
-    print("\n".join(lines(report)))
-    if out is not None:
-        write_file(out, (json.dumps(report, indent=1) + "\n").encode())
+    measure(argv, USAGE, run, lines)
 
 
 def run(config: RunConfig, repeat: int, best: float | None) -> dict[str, Any]:
