@@ -15,7 +15,7 @@ from ml_collections.config_flags import config_flags
 
 from asg_jax.errors import UserError
 from asg_jax.models.places import place
-from asg_jax.ranges import Range
+from asg_jax.ranges import SEED, Range
 from asg_jax.train.settings_help import help_lines
 
 CONFIG = "config"  # name of the flag
@@ -116,6 +116,19 @@ def config_files() -> dict[str, Path]:
     """The files in `asg_jax.configs`, by the names that `--config` takes."""
     folder = Path(importlib.import_module("asg_jax.configs").__path__[0])
     return {file.stem: file for file in sorted(folder.glob("[a-z]*.py"))}
+
+
+def seeds(texts: Sequence[str]) -> list[int]:
+    """The values of a flag `--seeds`.
+
+    Raises:
+      UserError: one is no seed.
+    """
+    for text in texts:
+        fault = SEED.fault(int(text)) if text.lstrip("-").isdecimal() else "a number"
+        if fault:
+            raise UserError(f"--seeds has '{text}'; a seed must be {fault}.")
+    return [int(text) for text in texts]
 
 
 def load_config(name: str) -> ConfigDict:

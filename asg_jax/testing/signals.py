@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from asg_jax.signals.table import Asked, Drawn, Numbers, Signal
+from asg_jax.signals.verdicts import YesNo
 from asg_jax.signals.vote import vote
 
 Kind = Literal["questions", "drawings"]
@@ -45,6 +46,8 @@ def record(of: Kind, seed: int = 0) -> Asked | Drawn:
         pictures=normal(B, SAMPLES, D),
         likelihood=-share(B, SAMPLES),
         features=normal(B, SAMPLES, D),
+        verdict=YesNo(share(B, SAMPLES), share(B, SAMPLES)),
+        answers=YesNo(share(B, SAMPLES, M), share(B, SAMPLES, M)),
     )
 
 

@@ -88,7 +88,10 @@ def test_passed(dtype: str, recompilations: int, pixels: float, good: bool) -> N
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("speed", "there is no benchmark 'speed'; known are rollout."),
+        (
+            "speed",
+            "no benchmark 'speed'; known are rewards, rollout, attention, update, cycle.",
+        ),
         ("rollout", "the flag --model is missing"),
         ("rollout --model=x --batch=0", "flag --batch=0: it must be at least 1"),
         ("rollout --model=x --only=sound", "flag --only=sound"),

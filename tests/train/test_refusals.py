@@ -36,6 +36,12 @@ REFUSED = {
         ("rollout --model=bagel-tiny --out=notes.txt", "exists already"),
         ("rollouts", "no benchmark 'rollouts'"),
     ],
+    "compare": [
+        ("--methods=none --workdir=new", "no method 'none'"),
+        ("--methods=gvu --budget=-1 --workdir=new", "--budget"),
+        ("--methods=gvu --seeds=a --workdir=new", "--seeds has 'a'"),
+    ],
+    "configs": [("none", "words"), ("--none", "none"), ("a b", "words")],
     "convert": [
         ("--model=bagel-tiny --out=run", "exists already"),
         ("--model=pictures --out=new", "no checkpoint of a known model"),
@@ -54,6 +60,16 @@ REFUSED = {
         ("--config.method.solver.rank=0 --workdir=new", "config.method.solver.rank"),
         ("--workdir=~no-such-user/new", "home that is not known"),
     ],
+    "export": [
+        ("run --out=notes.txt", "exists already"),
+        ("gone --out=new", "gone"),
+        ("run --out=new --merge=none", "run"),
+    ],
+    "fit": [
+        ("--topology=v9:2x2", "v9"),
+        ("--config.method.solver.rank=0", "config.method.solver.rank"),
+        ("--config=none", "no config 'none'"),
+    ],
     "generate": [
         ("--model=gone --out=new circle", "no folder gone"),
         ("--model=bagel-tiny --out=notes.txt circle", "notes.txt"),
@@ -64,6 +80,7 @@ REFUSED = {
         ),
         ("--model=bagel-tiny --out=new cir\udcffcle", "Unicode"),
     ],
+    "models": [("none", "words"), ("--none", "none"), ("a b", "words")],
     "pretrain": [
         ("--config.size=none --workdir=new", "no size 'none'"),
         ("--workdir=run", "run exists already"),

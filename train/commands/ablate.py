@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 from absl import flags
 
-from asg_jax.errors import UserError
 from asg_jax.models.places import place
-from asg_jax.ranges import SEED
 from asg_jax.train.evolve.ablations import gather, markdown, names, share_judgement, vary
 from asg_jax.train.evolve.config import read
-from asg_jax.train.evolve.files import write_bytes, write_json
+from asg_jax.train.evolve.files import write_tables
 from asg_jax.train.evolve.run import finish
-from asg_jax.train.flags import define_config, parse
+from asg_jax.train.flags import define_config, parse, seeds
 
 USAGE = "usage: asg-jax ablate [--names=A,B] [--seeds=0,1,2] [--config.FIELD=VALUE ...]"
 
@@ -40,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     base, workdir, out = read(f.config.to_dict()), place(f.workdir), place(f.out)
     chosen = f.names or names(base)
-    runs = [(name, vary(base, name, _seed(seed))) for seed in f.seeds for name in chosen]
+    runs = [(name, vary(base, name, seed)) for seed in seeds(f.seeds) for name in chosen]
     done: dict[str, list[Path]] = {name: [] for name in chosen}
     for name, config in runs:
         folder = workdir / config.name
@@ -50,19 +47,6 @@ def main(argv: Sequence[str]) -> int:
             return status
         jax.clear_caches()  # the next run's programs are others
         done[name].append(folder)
-        _write(out, gather(done))
+        found = gather(done)
+        write_tables(out, found, markdown(found))
     return 0
-
-
-def _seed(text: str) -> int:
-    fault = SEED.fault(int(text)) if text.lstrip("-").isdecimal() else "a number"
-    if fault:
-        raise UserError(f"--seeds has '{text}'; a seed must be {fault}.")
-    return int(text)
-
-
-def _write(out: Path, found: Mapping[str, Any]) -> None:
-    """Both files, anew after every run."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out.with_suffix(".json"), found)
-    write_bytes(out.with_suffix(".md"), ("\n".join(markdown(found)) + "\n").encode())

@@ -13,13 +13,14 @@ import jax
 from absl import flags
 
 from asg_jax.errors import UserError
+from asg_jax.models.places import place
 from asg_jax.train.evolve.ablations import share_judgement
 from asg_jax.train.evolve.comparisons import chosen, compared, markdown, priced, within
 from asg_jax.train.evolve.config import RunConfig, read
-from asg_jax.train.evolve.files import write_bytes, write_json
+from asg_jax.train.evolve.files import write_tables
 from asg_jax.train.evolve.run import finish
 from asg_jax.train.evolve.typed import changed
-from asg_jax.train.flags import load_config, number, parse
+from asg_jax.train.flags import load_config, number, parse, seeds
 
 USAGE = (
     "usage: asg-jax compare [--methods=A,B] [--budget=TOKENS] [--base=CONFIG] [--set=FIELD=VALUE]"
@@ -44,25 +45,27 @@ def main(argv: Sequence[str]) -> int:
     f = define()
     if parse(f, argv, USAGE) is None:
         return 0
-    names, place = chosen(f.methods), Path(f.workdir).expanduser()
+    names, folder_of_runs, out = chosen(f.methods), place(f.workdir), place(f.out)
+    numbers = seeds(f.seeds)
     configs = {name: _config(f.base, name, f.set) for name in names}
-    prices = {name: priced(config, place) for name, config in configs.items()}
+    prices = {name: priced(config, folder_of_runs) for name, config in configs.items()}
     done: dict[bool, dict[str, list[Path]]] = {
         control: {name: [] for name in names} for control in (False, True)
     }
-    for seed in f.seeds:
+    for seed in numbers:
         for name, config in configs.items():
             for control in (False, True):
-                seeded = replace(config, seed=int(seed))
+                seeded = replace(config, seed=seed)
                 run = within(seeded, f.budget, prices[name], control)
-                folder = place / run.name
+                folder = folder_of_runs / run.name
                 print(f"{run.name}: {run.steps} steps in {folder}", flush=True)
-                status = finish(run, folder, partial(share_judgement, folder, place))
+                status = finish(run, folder, partial(share_judgement, folder, folder_of_runs))
                 if status:
                     return status
                 jax.clear_caches()  # the next run's programs are others
                 done[control][name].append(folder)
-            _write(Path(f.out).expanduser(), compared(done[False], done[True], prices))
+            found = compared(done[False], done[True], prices)
+            write_tables(out, found, markdown(found))
     return 0
 
 
@@ -90,10 +93,3 @@ def _value(text: str) -> Any:
         return ast.literal_eval(text)
     except (SyntaxError, ValueError):
         return text
-
-
-def _write(out: Path, found: dict[str, Any]) -> None:
-    """Both files, anew after every method."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out.with_suffix(".json"), found)
-    write_bytes(out.with_suffix(".md"), ("\n".join(markdown(found)) + "\n").encode())

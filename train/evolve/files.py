@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -46,6 +46,13 @@ def write_bytes(path: Folder, data: bytes) -> None:
 def write_json(path: Folder, value: Any) -> None:
     """Writes JSON in one step."""
     write_bytes(path, (json.dumps(sane(value), indent=2) + "\n").encode())
+
+
+def write_tables(path: Folder, found: Mapping[str, Any], lines: Iterable[str]) -> None:
+    """Writes findings as PATH.json, and as a Markdown table of these lines as PATH.md."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path.with_suffix(".json"), found)
+    write_bytes(path.with_suffix(".md"), ("\n".join(lines) + "\n").encode())
 
 
 def write_picture(path: Folder, pixels: UInt8[np.ndarray, "H W 3"]) -> None:
