@@ -205,7 +205,7 @@ KINDS = {
     "judgement": Kind(_judgement, _judged, "*", 0.1, tells=True),
     "settings of a run": Kind(_settings, lambda folder: check_folder(folder, CONFIG), "*", 0.1),
     "metrics": Kind(_metrics, _measured, "*.jsonl", 0.1),
-    "drawings for replay": Kind(_replay, _replayed, "**/*.png", 0.1, tells=True),
+    "drawings for replay": Kind(_replay, _replayed, "**/*.png", 0.1),  # one may be another one
     "png": Kind(_picture("png"), _seen, "*", 0.1, tells=True),
     "jpeg": Kind(_picture("jpeg"), _seen, "*", 0.06),
     "webp": Kind(_picture("webp"), _seen, "*", 0.06),

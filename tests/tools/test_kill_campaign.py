@@ -62,6 +62,7 @@ def test_the_report_counts_kills_and_names_what_differs(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_twelve_kills_change_no_bit(tmp_path):
     words = [f"--folder={tmp_path}", "--kills=12", "--seed=1"]
     process = [sys.executable, "-m", "tools.kill_campaign", *words]

@@ -111,7 +111,7 @@ def small(tpu_compiler, tmp_path_factory):
 def test_a_small_run_fits(small):
     assert small["advice"] == "The run fits." and small["peak"] < GIB
     assert max(entry["live"] for entry in small["entries"]) == small["peak"]
-    assert small["cost"] > 0 and min(small["step_seconds"].values()) > 0
+    assert small["cost"] is None and min(small["step_seconds"].values()) > 0
 
 
 @pytest.mark.slow

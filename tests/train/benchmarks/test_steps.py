@@ -9,8 +9,8 @@ from asg_jax.train.main import main
 pytestmark = pytest.mark.slow
 SMALL = [
     "--config=bagel_tiny",
-    "--config.batch.understanding=2",
-    "--config.batch.generation=2",
+    "--config.batch.understanding=8",
+    "--config.batch.generation=8",
     "--config.remat=full",
     "--config.method.images=2",
     "--config.method.candidates=2",

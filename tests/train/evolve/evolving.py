@@ -112,6 +112,7 @@ class Evolving:
         launch.end(*[start(self.config, tmp_path, *group, f"--process={n}") for n in range(2)])
         assert_close(tmp_path, whole)
 
+    @pytest.mark.long
     def test_eight_devices_give_the_losses_of_one(self, whole, tmp_path):
         self.spread(whole, tmp_path, self.mesh)
 
