@@ -197,7 +197,8 @@ def _replay(folder: Path) -> None:
 
 def _replayed(folder: Path) -> list[bytes]:
     replay = Replay(folder, 9, 2)
-    replay.restore({"first": 0, "steps": [1] * 4})
+    marks = [zlib.crc32(np.full((8, 8, 3), n, np.uint8).tobytes()) for n in range(4)]
+    replay.restore({"first": 0, "steps": [1] * 4, "checksums": marks})
     return [one.picture.tobytes() for one in replay.drawn]
 
 
@@ -205,7 +206,7 @@ KINDS = {
     "judgement": Kind(_judgement, _judged, "*", 0.1, tells=True),
     "settings of a run": Kind(_settings, lambda folder: check_folder(folder, CONFIG), "*", 0.1),
     "metrics": Kind(_metrics, _measured, "*.jsonl", 0.1),
-    "drawings for replay": Kind(_replay, _replayed, "**/*.png", 0.1),  # one may be another one
+    "drawings for replay": Kind(_replay, _replayed, "**/*.png", 0.1, tells=True),
     "png": Kind(_picture("png"), _seen, "*", 0.1, tells=True),
     "jpeg": Kind(_picture("jpeg"), _seen, "*", 0.06),
     "webp": Kind(_picture("webp"), _seen, "*", 0.06),

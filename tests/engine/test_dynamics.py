@@ -50,7 +50,7 @@ def test_the_kernel_predicts_what_a_step_does(model) -> None:
     of_prompts = lessons(method, prompts)
     found = [[run(adapter, a, b) for b in of_prompts] for a in of_prompts]
     predicted, measured = np.array([[tuple(c) for c in row] for row in found]).transpose(2, 0, 1)
-    np.testing.assert_allclose(predicted, measured, rtol=0.1, atol=3e-4)
+    np.testing.assert_allclose(predicted, measured, rtol=0.1, atol=1e-5)
     assert (np.diag(predicted) > 0).all()  # a step on a drawing makes that drawing likelier
     figure = changes_figure({"all": (predicted.ravel(), measured.ravel())})
     assert len(figure.axes) == 1

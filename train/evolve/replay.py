@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -76,18 +77,22 @@ class Replay:
         return [held[n] for n in chosen.tolist()]
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps: number of the first picture, and the steps of all."""
-        return {"first": self.first, "steps": [one.step for one in self.drawn]}
+        """What a checkpoint keeps: number of the first picture, steps and checksums of all."""
+        return {
+            "first": self.first,
+            "steps": [one.step for one in self.drawn],
+            "checksums": [checksum(one.picture) for one in self.drawn],
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Reads the pictures of a checkpoint back; all processes must call it.
 
         Raises:
-          UserError: one cannot be read.
+          UserError: one cannot be read, or is another one.
         """
         self.first = state["first"]
-        numbered = enumerate(state["steps"], self.first)
-        self.drawn = deque(Drawn(step, self._read(number)) for number, step in numbered)
+        numbered = enumerate(zip(state["steps"], state["checksums"], strict=True), self.first)
+        self.drawn = deque(Drawn(step, self._read(n, known)) for n, (step, known) in numbered)
 
     def forget(self) -> None:
         """Removes files that only checkpoints needed that are gone; call it at every checkpoint."""
@@ -100,13 +105,14 @@ class Replay:
     def _ripe(self, step: int) -> list[Picture]:
         return [one.picture for one in self.drawn if one.step <= step - LATE]
 
-    def _read(self, number: int) -> Picture:
+    def _read(self, number: int, known: int) -> Picture:
         path = self._path(number)
 
         def read() -> bytes:
             try:
                 data = path.read_bytes()
-                _decoded(data)
+                if checksum(_decoded(data)) != known:
+                    raise ValueError("it is another picture than the run kept")
             except (OSError, ValueError, SyntaxError) as error:
                 raise damaged(path, error) from error
             return data
@@ -115,6 +121,11 @@ class Replay:
 
     def _path(self, number: int) -> Folder:
         return self._folder / f"{number:08d}.png"
+
+
+def checksum(picture: Picture) -> int:
+    """A number that other pixels hardly share."""
+    return zlib.crc32(picture.tobytes())
 
 
 def _decoded(data: bytes) -> Picture:

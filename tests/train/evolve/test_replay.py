@@ -5,7 +5,7 @@ import pytest
 
 from asg_jax.engine.method import Kept
 from asg_jax.errors import UserError
-from asg_jax.train.evolve.replay import Replay
+from asg_jax.train.evolve.replay import Replay, checksum
 
 
 def kept(*values):
@@ -29,7 +29,9 @@ def test_the_oldest_go(tmp_path):
     assert held(replay, 5) == [9, 1, 7]
     replay.add(4, [])
     assert shades(replay) == [9, 1, 7]
-    assert replay.state() == {"first": 1, "steps": [1, 3, 3]}
+    marks = [checksum(one.picture) for one in replay.drawn]
+    assert replay.state() == {"first": 1, "steps": [1, 3, 3], "checksums": marks}
+    assert len(set(marks)) == 3
 
 
 def test_a_step_chooses_the_same_whenever_the_report_before_it_was_read(tmp_path):
@@ -59,9 +61,14 @@ def test_a_restored_buffer_is_the_same(tmp_path):
 def test_a_missing_picture_is_named(tmp_path):
     replay = Replay(tmp_path, size=3, checkpoints=1)
     replay.add(1, kept(5, 9))
-    (tmp_path / "replay" / "00000001.png").write_bytes(b"no picture")
-    with pytest.raises(UserError, match="00000001.png is damaged"):
-        replay.restore({"first": 0, "steps": [1, 1]})
+    state, folder = replay.state(), tmp_path / "replay"
+    whole = (folder / "00000001.png").read_bytes()
+    for other in (b"no picture", (folder / "00000000.png").read_bytes()):
+        (folder / "00000001.png").write_bytes(other)
+        with pytest.raises(UserError, match="00000001.png is damaged"):
+            replay.restore(state)
+    (folder / "00000001.png").write_bytes(whole)
+    replay.restore(state)
 
 
 def test_the_choice_hangs_on_seed_and_step_alone(tmp_path):
