@@ -23,7 +23,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 SIZE = ("height", "width")
 GIVEN = (*SIZE, *sorted(set().union(*OPTIONS.values())))  # all that may be chosen
 
-_draw = jax.jit(draw_pictures, static_argnums=(0, 4))
+draw_jitted = jax.jit(draw_pictures, static_argnums=(0, 4))
 
 
 def draw(
@@ -43,7 +43,7 @@ def draw(
       given: see `make_sampler`.
     """
     sampler = make_sampler(model.backbone.spec, request, given)
-    return np.asarray(to_uint8(_draw(model.backbone, params, request, keys, sampler)))
+    return np.asarray(to_uint8(draw_jitted(model.backbone, params, request, keys, sampler)))
 
 
 def make_sampler(spec: Spec, request: Request, given: Mapping[str, Any]) -> Sampler:

@@ -17,7 +17,7 @@ from asg_jax.models.pictures import open_picture, to_picture
 from asg_jax.models.places import check_writable, place, write_file
 from asg_jax.prompts import LANGUAGES
 from asg_jax.ranges import SEED
-from asg_jax.train.choosing import best_pictures, search_pictures
+from asg_jax.train.choosing import choose
 from asg_jax.train.drawing import GIVEN, draw, keys_of, make_sampler
 from asg_jax.train.evolve.learned import open_roles
 from asg_jax.train.flags import number, parse
@@ -96,8 +96,8 @@ def _one(f: flags.FlagValues, prompt: str, folder: Path) -> None:
         sampler = make_sampler(model.backbone.spec, request, _given(f))
         language = LANGUAGES[f.language or model.language]
         judge = Verifier(model, roles["solver"], language, prompt, f.verifier, sampler.grid)
-        choose = search_pictures if f.search else best_pictures
-        drawn = choose(model, roles, request, sampler, judge, key, count, several)
+        params, prune = roles["generator"], bool(f.search)
+        drawn = choose(model, params, request, sampler, judge, key, count, several, prune)
     else:
         keys = jax.random.split(key, (1, count))
         drawn = draw(model, roles["generator"], request, keys, _given(f))[0]
