@@ -15,7 +15,7 @@ DPO multiplies it by the number of elements, as it does with the tokens of a tex
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, NamedTuple
 
 import jax
@@ -109,10 +109,17 @@ def predictions(
     return apart(now), apart(frozen), apart(draw.noise - target.values), apart(draw.t)
 
 
-def _measured(scores: Array, lesson: DrawingLesson) -> dict[str, Array]:
-    """How far apart policy and reference put a drawing, and on which side."""
-    right = jnp.sign(scores) == jnp.sign(lesson.advantages)
-    return {"advantage": jnp.abs(lesson.advantages), "preferred": right.astype(scores.dtype)}
+def _preferring(
+    scores: Array, gained: Array, lesson: DrawingLesson, moved: Array, gamma: float = 0.0
+) -> Losses:
+    """The losses of the preferred drawings (see `pairwise_losses` for scores and gamma).
+
+    What each drawing gained on the reference tells on which side of it the policy puts it.
+    """
+    values, kept = pairwise_losses(scores, lesson.advantages, lesson.kept, gamma)
+    right = jnp.sign(gained) == jnp.sign(lesson.advantages)
+    measures = {"advantage": jnp.abs(lesson.advantages), "preferred": right.astype(gained.dtype)}
+    return Losses(values, kept, moved, measures)
 
 
 @dataclass(frozen=True)
@@ -144,8 +151,8 @@ class DrawingDPO:
         found = fit(painter, adapter, lesson, self.draws, self.likelihood)
         elements = math.prod(lesson.drawn.values.shape[-2:])
         scores = dpo_scores(elements * found.now, elements * found.reference, self.beta)
-        values, kept = pairwise_losses(scores, lesson.advantages, lesson.kept)
-        return Losses(values - self.nll * found.now, kept, found.drift, _measured(scores, lesson))
+        losses = _preferring(scores, scores, lesson, found.drift)
+        return replace(losses, values=losses.values - self.nll * found.now)
 
 
 @dataclass(frozen=True)
@@ -172,11 +179,8 @@ class DrawingSimPO:
     ) -> Losses:
         """The loss of every preferred drawing."""
         found = fit(painter, adapter, lesson, self.draws, self.likelihood)
-        values, kept = pairwise_losses(
-            self.beta * found.now, lesson.advantages, lesson.kept, self.gamma
-        )
-        measures = _measured(found.now - found.reference, lesson)
-        return Losses(values, kept, found.drift, measures)
+        gained = found.now - found.reference
+        return _preferring(self.beta * found.now, gained, lesson, found.drift, self.gamma)
 
 
 @dataclass(frozen=True)
@@ -222,8 +226,7 @@ class FeatureDPO:
             now, still = (jax.vmap(far)(clean(v)).mean(0) for v in (velocity, frozen))
             moved = (drift(velocity, frozen) / mean_square(frozen)).mean(0)
         scores = dpo_scores(-now, -still, self.gamma)
-        values, kept = pairwise_losses(scores, lesson.advantages, lesson.kept)
-        return Losses(values, kept, moved, _measured(scores, lesson))
+        return _preferring(scores, scores, lesson, moved)
 
 
 @dataclass(frozen=True)
