@@ -19,6 +19,7 @@ from asg_jax.engine.programs import Lengths
 from asg_jax.engine.scoring import Telling
 from asg_jax.engine.texts import Scribe
 from asg_jax.errors import UserError
+from asg_jax.methods import preset
 from asg_jax.models.config_files import read_object
 from asg_jax.models.pictures import to_picture
 from asg_jax.models.places import new_file, place, write_file
@@ -45,6 +46,7 @@ from asg_jax.train.benchmarks.trials import VERSION, Trial, drawings, renders, t
 from asg_jax.train.data.scenes import CANVAS
 from asg_jax.train.evolve.config import RunConfig, read
 from asg_jax.train.evolve.learned import open_roles
+from asg_jax.train.evolve.parts import language_of
 from asg_jax.train.flags import define_config, number, parse
 
 USAGE = "usage: asg-jax bench rewards [--config=CONFIG] [--model=MODEL] [--out=FILE.json]"
@@ -100,8 +102,9 @@ def run(f: flags.FlagValues, table: Table) -> dict[str, Any]:
     """Everything that was measured, and how."""
     config = read(f.config.to_dict())
     name = f.model or config.model
-    if config.language not in LANGUAGES:
-        raise UserError(f"config.language must be one of {', '.join(LANGUAGES)}.")
+    language_of(config)
+    if not hasattr(preset(config.method.name).make, "score"):
+        raise UserError(f"the method '{config.method.name}' has no signals of given pictures.")
     model, roles = open_roles(name)
     trials = _trials(f, config, model)
     words = max(len(model.processor.ids(text)) for trial in trials for text in trial.texts)

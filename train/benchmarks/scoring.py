@@ -15,19 +15,18 @@ from jaxtyping import Float, UInt8
 
 from asg_jax.backbone import Params
 from asg_jax.engine.method import Examples, Method, Scorer
-from asg_jax.engine.model import UnifiedModel
-from asg_jax.engine.placement import OneDevice, Placement
+from asg_jax.engine.placement import Placement
 from asg_jax.engine.programs import Lengths
 from asg_jax.engine.state import TrainState
 from asg_jax.engine.texts import Scribe
 from asg_jax.errors import UserError
-from asg_jax.methods import preset
 from asg_jax.models.pictures import to_picture
 from asg_jax.models.registry import Model
 from asg_jax.prompts import LANGUAGES
 from asg_jax.signals.table import DRAWINGS, Signal
 from asg_jax.train.benchmarks.trials import Trial
-from asg_jax.train.evolve.config import RunConfig
+from asg_jax.train.evolve.config import Batch, RunConfig
+from asg_jax.train.evolve.parts import make_method
 
 # (texts, pictures) -> a score for every picture
 Own = Callable[[Sequence[str], UInt8[np.ndarray, "G L H W 3"]], Float[np.ndarray, "G L"]]
@@ -112,7 +111,7 @@ class Subject:
     side: int
     words: int
 
-    def scorer(self, placement: Placement | None = None) -> Judge:
+    def scorer(self, placement: Placement) -> Judge:
         """The method at work, its programs placed in some way."""
         settings = self.config.method
         room = max(self.words + 1, settings.lengths.caption)
@@ -122,19 +121,8 @@ class Subject:
             lengths=replace(settings.lengths, caption=room),
             sampler=replace(settings.sampler, grid=(grid, grid)),
         )
-        family = self.model.family
-        method = preset(settings.name).make(
-            model=UnifiedModel(
-                self.model.backbone, self.model.base, self.model.processor, family.roles
-            ),
-            language=LANGUAGES[self.config.language],
-            settings=settings,
-            sizes={"understanding": GROUPS, "generation": GROUPS},
-            placement=placement or OneDevice(),
-            micro=None,
-        )
-        if not isinstance(method, Scorer):
-            raise UserError(f"the method '{settings.name}' has no signals of given pictures.")
+        config = replace(self.config, method=settings, batch=Batch(GROUPS, GROUPS))
+        method = make_method(config, self.model, placement)
         return Judge(method, self._state(method), self.config.eval.seed)
 
     def _state(self, method: Method) -> TrainState:

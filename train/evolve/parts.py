@@ -74,7 +74,7 @@ def open_parts(config: RunConfig) -> Opened:
     Raises:
       UserError: something is not there, or does not fit the rest.
     """
-    _language(config)  # before anything is loaded
+    language_of(config)  # before anything is loaded
     mesh = make_mesh(config.mesh.fsdp, config.mesh.tensor)
     check_sizes(config, MeshPlacement(mesh))
     source = open_source(config.data)
@@ -115,7 +115,7 @@ def make_method(config: RunConfig, model: Model, placement: Placement) -> Method
     backbone = model.family.remat(model.backbone, config.remat)
     return preset(config.method.name).make(
         model=UnifiedModel(backbone, model.base, model.processor, model.family.roles),
-        language=_language(config),
+        language=language_of(config),
         settings=config.method,
         sizes=_sizes(config),
         placement=placement,
@@ -127,7 +127,12 @@ def _sizes(config: RunConfig) -> dict[str, int]:
     return {"understanding": config.batch.understanding, "generation": config.batch.generation}
 
 
-def _language(config: RunConfig) -> Language:
+def language_of(config: RunConfig) -> Language:
+    """The language of a config.
+
+    Raises:
+      UserError: there is none of that name.
+    """
     language = LANGUAGES.get(config.language)
     if language is None:
         known = ", ".join(LANGUAGES)
