@@ -83,6 +83,10 @@ IDS = (5, 9, 2)
 MODELS = FLOW, BITS = "bagel-tiny", "vargpt-tiny"  # one of each kind
 # Marks of tests for one kind alone.
 flows, bits = (pytest.mark.parametrize("model", [name], indirect=True) for name in MODELS)
+# The mark of tests whose bits compile for long.
+bits_slowly = pytest.mark.parametrize(
+    "model", [FLOW, pytest.param(BITS, marks=pytest.mark.slow)], indirect=True
+)
 
 
 @pytest.fixture(scope="session", params=MODELS)

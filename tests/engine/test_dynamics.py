@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from asg_jax.engine.dynamics import generation_change, understanding_changes
 from asg_jax.objectives.painter import DrawingLesson, Painter
@@ -40,6 +41,7 @@ def lessons(method, prompts) -> list[DrawingLesson]:
 
 
 @bits
+@pytest.mark.slow
 def test_the_kernel_predicts_what_a_step_does(model) -> None:
     method = make(model, "gvu")
     method.frozen_params = method.engine.params(method.init(0), None)

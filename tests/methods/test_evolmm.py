@@ -5,8 +5,10 @@ import numpy as np
 
 from asg_jax.signals.vote import gaussian
 from tests.methods.relatives import make, moved, run
+from tests.tiny import bits_slowly
 
 
+@bits_slowly
 def test_the_solver_learns_at_every_step_and_the_proposer_when_it_is_due(model) -> None:
     method = make(model, "evolmm")
     first, middle, (report,) = run(method, 1)

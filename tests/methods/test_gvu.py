@@ -5,10 +5,12 @@ import pytest
 
 from asg_jax.signals.table import DRAWINGS, weights_of
 from tests.methods.relatives import make, moved, run
+from tests.tiny import bits_slowly
 
 MIXED = weights_of(DRAWINGS, gvu=0.5, p_yes=0.5, question_margin=0.2, diversity=0.1)
 
 
+@bits_slowly
 def test_drawings_that_explain_their_prompts_are_learned_from(model) -> None:
     first, last, (report,) = run(make(model, "gvu"), 1)
     assert 0 < report.metrics["reward/generator"] < 1

@@ -17,6 +17,7 @@ def test_unknown_words_are_found_in_order_and_known_ones_are_not(processor):
     assert unlearned(processor, asked) == ["dog", "dog,", "or", "Circle?"]
 
 
+@pytest.mark.slow
 def test_a_model_that_reads_bytes_knows_every_word():
     processor = open_model("random:blip3o-4m").processor
     assert unlearned(processor, "Grüße, e\u0301 🎈") == []

@@ -35,6 +35,7 @@ def entries(folder):
     return sorted(folder.glob("*-cache"))
 
 
+@pytest.mark.slow
 def test_a_torn_program_is_compiled_and_kept_again(cache):
     def start():
         jax.clear_caches()

@@ -9,7 +9,7 @@ from asg_jax.train.benchmarks.compilations import Compilations
 from asg_jax.train.evolve.config import Batch
 from asg_jax.train.evolve.rehearsal import Rehearsable, device_bytes
 from asg_jax.train.mesh import make_mesh
-from tests.tiny import make, pictures, take
+from tests.tiny import bits_slowly, make, pictures, take
 from tests.train.evolve.fake import CONFIG
 
 B = 4
@@ -33,6 +33,7 @@ def rehearsed(placement, method):
     return visits
 
 
+@bits_slowly
 def test_every_program_is_met_in_its_order(placement, method):
     visits = rehearsed(placement, method)
     names = {}
