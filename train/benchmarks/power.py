@@ -64,7 +64,7 @@ def figures(scores: Float[np.ndarray, "G L"], truth: Truth, seed: int) -> Figure
       truth: what is known of them.
       seed: gives the resamples.
     """
-    drawn = np.concatenate([np.ones((1, len(scores)), np.float32), resamples(seed, len(scores))])
+    drawn = _drawn(seed, len(scores))
     found: Figures = {
         "auc": _auc(scores, truth, drawn),
         "pairs": _ratio(_pairs(scores, truth), drawn),
@@ -105,10 +105,48 @@ def change(
     return {name: interval(now[name] - then[name]) for name in now if name in then}
 
 
+def share(
+    values: Float[np.ndarray, "G L"], counted: Bool[np.ndarray, "G L"], seed: int
+) -> Interval:
+    """The mean of the samples that count, in points of 100, with its 95 % interval."""
+    sums = np.where(counted, values, 0).sum(1), counted.sum(1).astype(float)
+    return interval(100 * _ratio(sums, _drawn(seed, len(values))))
+
+
+def correlation(
+    first: Float[np.ndarray, "G L"],
+    second: Float[np.ndarray, "G L"],
+    counted: Bool[np.ndarray, "G L"],
+    seed: int,
+) -> Interval | None:
+    """Spearman's of the samples that count, in points of 100, with its 95 % interval.
+
+    Ranks are those among all samples; resamples weigh them.
+
+    Returns:
+      None where one of both is constant, or there are fewer than three samples.
+    """
+    x, y = first[counted], second[counted]
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    x, y = rankdata(x), rankdata(y)
+    weights = np.repeat(_drawn(seed, len(first)), counted.sum(1), axis=1).astype(float)
+    total = weights.sum(1)
+    mean = lambda z: weights @ z / total
+    with np.errstate(invalid="ignore"):  # in a resample one of both may be constant
+        spread = np.sqrt((mean(x * x) - mean(x) ** 2) * (mean(y * y) - mean(y) ** 2))
+        return interval(100 * (mean(x * y) - mean(x) * mean(y)) / spread)
+
+
 def decided(scores: Float[np.ndarray, "G L"], truth: Truth) -> float:
     """Pairs of one group that scores put in the right order, less those in the wrong one."""
     right, count = _pairs(scores, truth)
     return float((2 * right - count).sum())
+
+
+def _drawn(seed: int, groups: int) -> Resampled:
+    """How often each group counts: once, and then as in each resample."""
+    return np.concatenate([np.ones((1, groups), np.float32), resamples(seed, groups)])
 
 
 Counts = tuple[Float[np.ndarray, " G"], Float[np.ndarray, " G"]]
@@ -142,15 +180,11 @@ def _of_groups(
     return values * count, count
 
 
-def spearman(first: Float[np.ndarray, " N"], second: Float[np.ndarray, " N"]) -> float:
-    """The rank correlation of numbers that are not all alike."""
-    return float(np.corrcoef(rankdata(first), rankdata(second))[0, 1])
-
-
 def _rank(scores: Float[np.ndarray, "G L"], truth: Truth) -> Counts:
     def of_group(own: np.ndarray, rank: np.ndarray) -> tuple[float, bool]:
         differ = bool(np.ptp(rank))
-        return (spearman(own, rank) if differ and np.ptp(own) else 0.0), differ
+        alike = not differ or np.ptp(own) == 0
+        return 0.0 if alike else np.corrcoef(rankdata(own), rankdata(rank))[0, 1], differ
 
     return _of_groups(scores, truth, of_group)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -28,21 +28,21 @@ from asg_jax.prompts import LANGUAGES
 from asg_jax.signals.table import Signal
 from asg_jax.train.benchmarks import pairs, plain
 from asg_jax.train.benchmarks.forms import medians
-from asg_jax.train.benchmarks.metering import Metered, Replaced, YesMan
+from asg_jax.train.benchmarks.hacks import asks, hacks
+from asg_jax.train.benchmarks.metering import Metered, Replaced
 from asg_jax.train.benchmarks.page import page
-from asg_jax.train.benchmarks.power import Truth, change, decided, power, spearman
+from asg_jax.train.benchmarks.power import Truth, change, decided, power
 from asg_jax.train.benchmarks.rewards_report import lines
 from asg_jax.train.benchmarks.scoring import (
     GROUPS,
     Judge,
     Own,
-    Scores,
     Subject,
     Table,
     chosen,
     readable,
 )
-from asg_jax.train.benchmarks.trials import VERSION, Trial, drawings, renders, tricked
+from asg_jax.train.benchmarks.trials import VERSION, Trial, drawings, renders
 from asg_jax.train.data.scenes import CANVAS
 from asg_jax.train.evolve.config import RunConfig, read
 from asg_jax.train.evolve.learned import open_roles
@@ -281,65 +281,6 @@ def many(f: flags.FlagValues, model: Model, trial: Trial, language: str) -> dict
         "difference": gap,
         "agrees": gap <= TOLERANCE or not exact,
     }
-
-
-def hacks(
-    subject: Subject, judge: Judge, table: Table, trial: Trial, scores: Scores, seed: int
-) -> dict[str, dict[str, Any]]:
-    """What might fool a signal, in points of 100 with 95 % intervals where it is a share.
-
-    `blank`, `noise`, `written`: how often a right picture outranks such a one in its own group.
-    `shuffled/auc`: the AUC after every group got the pictures of another text; 50 for what looks.
-    `shuffled/same`: rank correlation of the scores with those that they had before; 100 for what
-    reads the text alone.
-    `length`: rank correlation of the scores of right pictures with the length of their text.
-    `yes_rate`: pictures of another text that score above one half, of scores in [0, 1].
-    `all_yes`: what right pictures lose to a judge that says yes to everything, of scores in [0, 1].
-    """
-    rng = np.random.default_rng([seed, VERSION])
-    swapped = tricked(trial, rng)
-    fooled = judge.scores(swapped, table)
-    order = rng.permutation(len(trial.texts))
-    source = np.empty_like(order)
-    source[order] = np.roll(order, 1)  # one circle through all texts: none keeps its pictures
-    moved = replace(trial, pictures=trial.pictures[source])
-    elsewhere = judge.scores(moved, table)
-    asking = {name: one for name, one in table.items() if asks(one)}
-    yes = YesMan(processor=subject.model.processor)
-    agreed = subject.scorer(yes).scores(trial, asking) if asking else {}
-    words = np.array([len(text.split()) for text in trial.texts])
-    lengths = np.broadcast_to(words[:, None], trial.truth.exists.shape)
-    right, real = trial.truth.right, trial.truth.exists
-    other = real & (np.array(trial.truth.kinds) == "unrelated")
-    found: dict[str, dict[str, Any]] = {}
-    for name in table:
-        own = scores[name]
-        pairwise = power(fooled[name], swapped.truth, seed)
-        unit = own[real].min() >= 0 and own[real].max() <= 1
-        found[name] = {
-            **{kind: pairwise.get(f"pairs/{kind}") for kind in ("blank", "noise", "written")},
-            "shuffled/auc": power(elsewhere[name], trial.truth, seed).get("auc"),
-            "shuffled/same": _correlation(own[real], elsewhere[name][real]),
-            "length": _correlation(own[right], lengths[right]),
-            "yes_rate": 100 * float((own[other] > 0.5).mean()) if unit and other.any() else None,
-            "all_yes": (
-                100 * float((own - agreed[name])[right].mean()) if unit and name in agreed else None
-            ),
-        }
-    return found
-
-
-def asks(signal: object) -> bool:
-    """Whether a signal compares answers about a picture with those about another."""
-    facts = {"match", "fraction", "contradiction", "probability"}
-    return isinstance(signal, Signal) and bool(facts & set(signal.needs))
-
-
-def _correlation(first: np.ndarray, second: np.ndarray) -> float | None:
-    """Spearman's, in points of 100; None where one of both is constant or there is nothing."""
-    if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
-        return None
-    return 100 * spearman(first, second)
 
 
 def load(name: str) -> dict[str, Any]:

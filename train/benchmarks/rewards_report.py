@@ -87,11 +87,9 @@ def _number(value: float | None, scale: float) -> str:
     return "-" if value is None else f"{value * scale:.3g}"
 
 
-def _interval(value: Sequence[float] | float | None) -> str:
+def _interval(value: Sequence[float] | None) -> str:
     if value is None:
         return "-"
-    if isinstance(value, int | float):
-        return f"{value:.1f}"
     return "{:.1f} [{:.1f}, {:.1f}]".format(*value)
 
 

@@ -2,9 +2,9 @@ from itertools import product
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
-from asg_jax.train.benchmarks.power import RIGHT, Truth, decided, power, roc
+from asg_jax.train.benchmarks.power import RIGHT, Truth, correlation, decided, power, roc, share
 
 G, L = 40, 6
 KINDS = (RIGHT, "color", "count", "position", "shape", "unrelated")
@@ -107,3 +107,26 @@ def test_the_curve_of_a_signal_encloses_its_area() -> None:
     assert (wrong[0], right[0], wrong[-1], right[-1]) == (0, 0, 1, 1)
     area = np.trapezoid(right, wrong)
     assert 100 * area == pytest.approx(power(scores, truth(), 0)["auc"].value)
+
+
+def test_a_share_counts_what_counts() -> None:
+    counted = noise(1) < 0.6
+    found = share(noise(2), counted, 0)
+    assert found.value == pytest.approx(100 * noise(2)[counted].mean())
+    assert found.low < 50 < found.high
+    assert tuple(share(np.ones((G, L)), counted, 0)) == (100, 100, 100)
+
+
+def test_a_correlation_is_that_of_the_samples_that_count() -> None:
+    counted, first, second = noise(1) < 0.6, noise(2), noise(3)
+    both = first + 0.5 * second
+    ranks = lambda x: rankdata(x[counted])
+    found = correlation(first, both, counted, 0)
+    assert found is not None
+    assert found.value == pytest.approx(100 * np.corrcoef(ranks(first), ranks(both))[0, 1])
+    assert 0 < found.low < found.value < found.high < 100
+    none = correlation(first, second, counted, 0)
+    assert none is not None and none.low < 0 < none.high
+    assert tuple(correlation(first, first, counted, 0) or ()) == pytest.approx((100, 100, 100))
+    assert correlation(np.ones((G, L)), first, counted, 0) is None
+    assert correlation(first, second, np.zeros((G, L), bool), 0) is None
