@@ -236,6 +236,8 @@ class Engine:
         Others than these may be named.
         """
         wanted = facts & names(Replies)
+        if not wanted:
+            return Replies()
         answers = text_tokens(inquiry.questions, self.lengths.answer) if "answers" in wanted else 0
         told = text_tokens(inquiry.describe, self.lengths.caption) if "captions" in wanted else 0
         self.spent["scoring"] += self._seen(inquiry.viewing, answers + told)
@@ -257,6 +259,8 @@ class Engine:
         Others than these may be named.
         """
         wanted = facts & names(Likeness)
+        if not wanted:
+            return Likeness()
         texts = batch.prompts.prompt.ids.size
         texts += batch.captions.prompt.ids.size if batch.captions and "captions" in wanted else 0
         self.spent["scoring"] += self._seen(batch.viewing) + texts

@@ -89,6 +89,10 @@ class Numbers:
     fidelity: Fidelity = field(default_factory=Fidelity)
 
 
+# Facts that come from answers about a drawing beside those about another picture of its prompt.
+COMPARED = frozenset({"match", "fraction", "contradiction", "probability"})
+
+
 @dataclass(frozen=True)
 class Signal:
     """One signal.
@@ -100,6 +104,11 @@ class Signal:
 
     read: Callable[[Any, Numbers], Float[Array, "B G"]]
     needs: tuple[str, ...] = ()
+
+    @property
+    def compares(self) -> bool:
+        """Whether it asks the same about a drawing and about another picture of its prompt."""
+        return not COMPARED.isdisjoint(self.needs)
 
 
 def consistency(asked: Asked, numbers: Numbers) -> Float[Array, "B K"]:

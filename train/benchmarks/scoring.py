@@ -164,8 +164,10 @@ class Judge:
     ) -> Mapping[str, Float[np.ndarray, "B L"]]:
         """Scores of the groups from `start` on, the last of them as often as there is room."""
         rows = np.minimum(np.arange(start, start + GROUPS), len(trial.texts) - 1)
-        shown = trial.pictures[:, 0] if trial.references is None else trial.references
-        request = self.method.prepare([to_picture(shown[n]) for n in rows])
+        request = None
+        if any(signal.compares for signal in signals.values()):
+            assert trial.references is not None  # those who choose signals see to it
+            request = self.method.prepare([to_picture(trial.references[n]) for n in rows])
         places = tuple(range(start, start + GROUPS))
         examples = Examples(self.seed, 0, places, tuple(range(GROUPS)), request)
         texts = [trial.texts[n] for n in rows]

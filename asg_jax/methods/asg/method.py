@@ -120,5 +120,6 @@ class Asg:
         signals: Mapping[str, Signal],
     ) -> dict[str, Float[np.ndarray, "B L"]]:
         """See `asg_jax.engine.method.Scorer`."""
-        moment = self.engine.moment(examples)
+        compared = any(signal.compares for signal in signals.values())
+        moment = (self.engine.moment if compared else self.engine.blank)(examples)
         return self._generation.score(state, moment, texts, pictures, signals)

@@ -29,10 +29,10 @@ from asg_jax.methods.asg.settings import Settings
 from asg_jax.objectives.texts import Said
 from asg_jax.rollout.text import Texts
 from asg_jax.signals.fidelity import Fidelity, match_answers
-from asg_jax.signals.table import DRAWINGS, Signal, needed, read
+from asg_jax.signals.table import COMPARED, DRAWINGS, Signal, needed, read
 
 SHOWN = 4  # drawings that a report shows
-VOTED = frozenset({"match", "fraction", "contradiction"})  # facts that sampled answers give
+VOTED = COMPARED - {"probability"}  # facts that sampled answers give
 
 Spoken = list[list[list[str]]]  # answers about each of the L drawings of each prompt
 
@@ -108,12 +108,13 @@ class GenerationStep:
           captions: what the pictures are to show; None where there is no caption.
           said: the same as tokens of answers; G = 1.
           pixels: the pictures, values in [0, 1], on devices.
-          facts: what is wanted (`asg_jax.signals.table.Signal.needs`), of those in `FOUND`.
+          facts: what is wanted (`asg_jax.signals.table.Signal.needs`), of those in
+            `asg_jax.methods.asg.settings.FOUND`.
         """
         engine, settings, put = self.engine, self.settings, self.engine.placement.put
         told, own = put((self._instructed(len(captions)), said))
         specs = [QASpec()] * len(captions)
-        if facts & (VOTED | {"probability"}):
+        if facts & COMPARED:
             specs = write_specs(engine, settings, state, moment, captions)
         viewing = engine.viewing(pixels, settings.sampler.grid, len(captions))
         replies = self._examine(state, moment, viewing, told, specs, facts)
