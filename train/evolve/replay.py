@@ -20,6 +20,8 @@ from asg_jax.train.evolve.files import Folder, damaged, write_picture
 
 FOLDER = "replay"
 STREAM = 2  # of random numbers, apart from those of other choices by (seed, step)
+# A picture is never drawn again.
+REMEDY = "put a copy of it back, or the run goes on from a checkpoint that does not need it"
 LATE = 2  # steps until a picture can be chosen: its report is read during the step in between
 
 
@@ -114,7 +116,7 @@ class Replay:
                 if checksum(_decoded(data)) != known:
                     raise ValueError("it is another picture than the run kept")
             except (OSError, ValueError, SyntaxError) as error:
-                raise damaged(path, error) from error
+                raise damaged(path, error, REMEDY) from error
             return data
 
         return _decoded(processes.bytes_from_first(read))
