@@ -11,6 +11,7 @@ import pytest
 
 from asg_jax.engine.model import UnifiedModel
 from asg_jax.methods.asg import Asg
+from asg_jax.models.layers.backbone import recomputing
 from asg_jax.train.evolve.config import Batch
 from asg_jax.train.evolve.rehearsal import Rehearsable
 from asg_jax.train.mesh import make_mesh
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.slow
 def temporaries(model, count):
     """Bytes of the temporaries of the updates of both phases, on batches of so many pictures."""
     placement = Rehearsable(make_mesh(devices=jax.devices()[:1]))
-    backbone = model.family.remat(model.backbone, "full")
+    backbone = recomputing(model.backbone, "full")
     method = Asg(
         UnifiedModel(backbone, model.base, model.processor, model.family.roles),
         BABBLE,
