@@ -39,7 +39,7 @@ from asg_jax.engine.spending import evaluations, picture_tokens, rows, text_toke
 from asg_jax.engine.state import TrainState
 from asg_jax.engine.texts import Scribe
 from asg_jax.objectives.texts import Said
-from asg_jax.ops.slices import cut, uncut
+from asg_jax.ops.slices import part, uncut
 from asg_jax.prompts.language import Language
 from asg_jax.rollout.image import Drawings
 from asg_jax.rollout.text import Texts
@@ -360,4 +360,5 @@ def names(record: type) -> frozenset[str]:
 
 
 def _in_slices(program: Program, slices: int, params: Params, batch: PyTree) -> PyTree:
-    return uncut(jax.lax.map(partial(program, params), cut(batch, slices)))
+    run = lambda n: program(params, part(batch, slices, n))
+    return uncut(jax.lax.map(run, jnp.arange(slices)))
