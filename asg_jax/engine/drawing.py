@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, UInt32
 
 from asg_jax import ranges
 from asg_jax.backbone import Backbone, Params, PyTree, Request, Sampler
-from asg_jax.engine.engine import Judge, Learned, Moment
+from asg_jax.engine.engine import JudgeKind, Learned, Moment
 from asg_jax.engine.looking import FACTS, Found, Look, look
 from asg_jax.engine.method import Examples
 from asg_jax.engine.programs import Lengths, keys
@@ -61,7 +61,7 @@ class DrawingSettings:
     questions: int = ranges.bounded(4, least=1)
     weights: Mapping[str, float] = field(default_factory=lambda: weights_of(DRAWINGS, gvu=1.0))
     selection: Selection = Everyone()
-    judge: Judge = "live"
+    judge: JudgeKind = "live"
     generator: DrawingRole = DrawingRole()
     optimizer: Optimizer = Optimizer()
     lengths: Lengths = Lengths()

@@ -78,7 +78,7 @@ class Learned(NamedTuple):
     judged: Any
 
 
-Judge = Literal["live", "frozen", "ema"]
+JudgeKind = Literal["live", "frozen", "ema"]
 # (base, state, batch) with static slices in front -> what was learned
 Learn = Callable[[int, PyTree, TrainState, Any], Learned]
 
@@ -136,7 +136,7 @@ class Engine:
         """The model as a role; None is the frozen model."""
         return Params(self.model.base, None if role is None else state.roles[role].adapter)
 
-    def judge(self, state: TrainState, kind: Judge, role: str) -> Params:
+    def judge(self, state: TrainState, kind: JudgeKind, role: str) -> Params:
         """The model as the one that judges: a role as it is, the frozen model, or its average."""
         if kind == "ema":
             return Params(self.model.base, state.roles[role].evaluated)

@@ -17,7 +17,7 @@ import numpy as np
 from asg_jax.answers import normalize_answer
 from asg_jax.backbone import Params, Sampler
 from asg_jax.engine.drawing import DRAW, LEARN, REWRITE, TELL, WRITE
-from asg_jax.engine.engine import Judge, Moment
+from asg_jax.engine.engine import JudgeKind, Moment
 from asg_jax.engine.method import Examples, Phase, phase_of
 from asg_jax.engine.pairs import draw_one, pair_moment, prefers_first
 from asg_jax.engine.programs import Lengths
@@ -53,7 +53,7 @@ class Settings:
     temperature: float = bounded(1.0, above=0)
     source: Source = "captions"
     prompts: tuple[str, ...] = ()
-    judge: Judge = "live"
+    judge: JudgeKind = "live"
     proposer: TextRole = TextRole()
     solver: TextRole = TextRole()
     optimizer: Optimizer = Optimizer()

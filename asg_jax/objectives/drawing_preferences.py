@@ -47,7 +47,7 @@ from asg_jax.ranges import bounded
 Likelihood = Literal["draws", "steps"]
 
 
-class Fit(NamedTuple):
+class LogLikelihoods(NamedTuple):
     """How likely drawings are, per element.
 
     Attributes:
@@ -61,9 +61,9 @@ class Fit(NamedTuple):
     drift: Float[Array, "B L"]
 
 
-def fit(
+def log_likelihoods(
     painter: Painter, adapter: Adapter, lesson: DrawingLesson, draws: int, by: Likelihood
-) -> Fit:
+) -> LogLikelihoods:
     """The log-likelihoods of a lesson's drawings; see the head of this file.
 
     Args:
@@ -78,7 +78,7 @@ def fit(
         logits = painter.logits(lesson, adapter)
         frozen = still(painter.logits(lesson, painter.anchor))
         each = lambda x: bit_log_probs(x, values).mean((-2, -1))
-        return Fit(each(logits), each(frozen), bit_kl(logits, frozen).mean((-2, -1)))
+        return LogLikelihoods(each(logits), each(frozen), bit_kl(logits, frozen).mean((-2, -1)))
     if by == "steps":
         (mean, std), frozen = (
             painter.moments(lesson, adapter),
@@ -86,10 +86,14 @@ def fit(
         )
         after = recorded(lesson.drawn)[1:]
         each = lambda x: jax.vmap(gaussian_log_prob)(after, x, std).mean(0)
-        return Fit(each(mean), each(frozen), jax.vmap(step_kl)(mean, frozen, std).mean(0))
+        return LogLikelihoods(
+            each(mean), each(frozen), jax.vmap(step_kl)(mean, frozen, std).mean(0)
+        )
     now, frozen, goal, _ = predictions(painter, adapter, lesson, draws)
     each = lambda x: -mean_square(x - goal).mean(0)
-    return Fit(each(now), each(frozen), (drift(now, frozen) / mean_square(frozen)).mean(0))
+    return LogLikelihoods(
+        each(now), each(frozen), (drift(now, frozen) / mean_square(frozen)).mean(0)
+    )
 
 
 def predictions(
@@ -148,7 +152,7 @@ class DrawingDPO:
         self, painter: Painter, adapter: Adapter, lesson: DrawingLesson, beta: Scalar
     ) -> Losses:
         """The loss of every preferred drawing."""
-        found = fit(painter, adapter, lesson, self.draws, self.likelihood)
+        found = log_likelihoods(painter, adapter, lesson, self.draws, self.likelihood)
         elements = math.prod(lesson.drawn.values.shape[-2:])
         scores = dpo_scores(elements * found.now, elements * found.reference, self.beta)
         losses = _preferring(scores, scores, lesson, found.drift)
@@ -178,7 +182,7 @@ class DrawingSimPO:
         self, painter: Painter, adapter: Adapter, lesson: DrawingLesson, beta: Scalar
     ) -> Losses:
         """The loss of every preferred drawing."""
-        found = fit(painter, adapter, lesson, self.draws, self.likelihood)
+        found = log_likelihoods(painter, adapter, lesson, self.draws, self.likelihood)
         gained = found.now - found.reference
         return _preferring(self.beta * found.now, gained, lesson, found.drift, self.gamma)
 

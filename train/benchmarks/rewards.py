@@ -33,8 +33,8 @@ from asg_jax.train.benchmarks.power import decided, power, spearman
 from asg_jax.train.benchmarks.rewards_report import lines
 from asg_jax.train.benchmarks.scoring import (
     GROUPS,
-    Judge,
     Own,
+    PictureScorer,
     Scores,
     Subject,
     Table,
@@ -224,8 +224,8 @@ class Bench:
     flags: flags.FlagValues
     trial: Trial
     metered: Metered
-    engine: Judge
-    plain: Judge
+    engine: PictureScorer
+    plain: PictureScorer
     exact: bool
 
     def speed(
@@ -310,7 +310,7 @@ def many(f: flags.FlagValues, model: Model, trial: Trial, language: str) -> dict
 
 
 def hacks(
-    subject: Subject, judge: Judge, table: Table, trial: Trial, scores: Scores, seed: int
+    subject: Subject, judge: PictureScorer, table: Table, trial: Trial, scores: Scores, seed: int
 ) -> dict[str, dict[str, Any]]:
     """What might fool a signal, in points of 100 with 95 % intervals where it is a share.
 

@@ -111,7 +111,7 @@ class Subject:
     side: int
     words: int
 
-    def scorer(self, placement: Placement) -> Judge:
+    def scorer(self, placement: Placement) -> PictureScorer:
         """The method at work, its programs placed in some way."""
         settings = self.config.method
         room = max(self.words + 1, settings.lengths.caption)
@@ -123,7 +123,7 @@ class Subject:
         )
         config = replace(self.config, method=settings, batch=Batch(GROUPS, GROUPS))
         method = make_method(config, self.model, placement)
-        return Judge(method, self._state(method), self.config.eval.seed)
+        return PictureScorer(method, self._state(method), self.config.eval.seed)
 
     def _state(self, method: Method) -> TrainState:
         """Roles as they were opened."""
@@ -137,7 +137,7 @@ class Subject:
 
 
 @dataclass(frozen=True, eq=False)
-class Judge:
+class PictureScorer:
     """A method that scores pictures, and the state of its roles."""
 
     method: Method

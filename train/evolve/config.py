@@ -64,7 +64,7 @@ class Replay:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class Saving:
     """When the state is saved.
 
     Attributes:
@@ -142,7 +142,7 @@ class RunConfig:
     data: Data = Data()
     batch: Batch = Batch()
     replay: Replay = Replay()
-    checkpoint: Checkpoint = Checkpoint()
+    checkpoint: Saving = Saving()
     mesh: MeshAxes = MeshAxes()
     eval: EvalSettings = EvalSettings()
     watch: Watch = Watch()

@@ -22,7 +22,7 @@ from asg_jax.engine.programs import Comparison, Inquiry, Likeness, Replies, View
 from asg_jax.engine.state import TrainState
 from asg_jax.engine.texts import framings, pad
 from asg_jax.methods.asg.generation import device
-from asg_jax.methods.asg.generation.device import Findings, Judged, Marks, Results
+from asg_jax.methods.asg.generation.device import Findings, JudgedDrawings, Marks, Results
 from asg_jax.methods.asg.generation.specs import QASpec, reference_texts, write_specs
 from asg_jax.methods.asg.purposes import Purpose
 from asg_jax.methods.asg.settings import Settings
@@ -238,7 +238,7 @@ class GenerationStep:
         return engine.compare(Params(engine.model.base), facts, batch)
 
 
-def keep(judged: Judged, least: float) -> list[Kept]:
+def keep(judged: JudgedDrawings, least: float) -> list[Kept]:
     """The best drawing of each prompt whose spec was accepted, if it is good enough."""
     rewards = np.where(judged.mask, judged.reward, -np.inf).max(1).tolist()
     pairs = zip(judged.picture, rewards, strict=True)
@@ -300,7 +300,7 @@ def _texts(captions: Sequence[str | None]) -> list[str]:
     return [caption or "" for caption in captions]
 
 
-def _rows(moment: Moment, notes: Notes, judged: Judged) -> list[dict[str, Any]]:
+def _rows(moment: Moment, notes: Notes, judged: JudgedDrawings) -> list[dict[str, Any]]:
     """The best drawing of each prompt."""
     rows = []
     for n, spec in enumerate(notes.specs):
