@@ -146,7 +146,7 @@ class Engine:
         """Pictures as arrays on the host.
 
         Args:
-          pictures: of a step.
+          pictures: what a step works on, one an example.
           grid: (height, width) in image tokens at which they are to be drawn themselves, if so.
         """
         request = self.scribe.pictures(pictures)
@@ -212,7 +212,7 @@ class Engine:
         """Drawings as pictures that one can be asked about.
 
         Args:
-          pixels: in [0, 1], on devices.
+          pixels: RGB values in [0, 1], on devices.
           grid: their (height, width) in image tokens.
           count: prompts of this process.
 

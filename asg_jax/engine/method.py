@@ -139,7 +139,7 @@ class Scorer(Protocol):
             on it first.
           texts: what the pictures are to show.
           pictures: L of each text.
-          signals: of `asg_jax.signals.table.DRAWINGS`, or others like them.
+          signals: entries of `asg_jax.signals.table.DRAWINGS`, or others like them, by name.
         """
         ...
 

@@ -55,7 +55,7 @@ class Viewing:
     """Drawings as they are to be seen.
 
     Attributes:
-      pixels: in [0, 1].
+      pixels: RGB values in [0, 1].
       frame: the prompt of a picture of their size, without its features.
     """
 
@@ -228,8 +228,8 @@ class Lengths:
 
     Attributes:
       question: that the Proposer asks.
-      answer: of the Solver.
-      caption: of a picture.
+      answer: what the Solver says to a question.
+      caption: what is said about a picture, and prompts.
       spec: questions on a caption, with their answers.
     """
 

@@ -90,7 +90,8 @@ class Optimizer:
       clip_norm: largest norm of a gradient.
       weight_decay: per update, times the learning rate.
       warmup: updates over which the learning rate grows to its value.
-      average_decay: of the averaged factors that are evaluated, per update; 0 averages nothing.
+      average_decay: what the averaged factors that are evaluated keep per update, in [0, 1); 0
+        averages nothing.
       kl: whether drift from the frozen model is penalised; it is measured in any case.
     """
 

@@ -38,10 +38,11 @@ class Settings:
     For what is not told here see `asg_jax.engine.drawing.DrawingSettings`.
 
     Attributes:
-      name: of the preset.
-      evaluator_steps, reprompter_steps: of either stage; the paper has one cycle of both.
+      name: how configs and the command line call the preset.
+      evaluator_steps, reprompter_steps: steps that either stage takes; the paper has one cycle of
+        both.
       samples: answers to each comparison, and rewritings of each prompt.
-      temperature: of these.
+      temperature: divides their logits, above 0.
       judge: who compares the drawings of rewritten prompts.
       proposer, solver: how the roles learn.
     """

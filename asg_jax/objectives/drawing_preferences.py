@@ -68,7 +68,7 @@ def log_likelihoods(
 
     Args:
       painter: its anchor is the reference; without one, the frozen model.
-      adapter: of the policy.
+      adapter: the policy's factors.
       lesson: the drawings.
       draws: pairs of time and noise (flows, by draws).
       by: how a flow's likelihood is measured.
@@ -133,10 +133,10 @@ class DrawingDPO:
     The reference is in the margin: the coefficient of the drift does not act.
 
     Attributes:
-      beta: of the margin.
+      beta: multiplies the margin, above 0.
       nll: weight of minus the log-likelihood per element of the preferred drawings.
       draws: pairs of time and noise per drawing (flow backbones).
-      likelihood: of a flow's drawings.
+      likelihood: how a flow's drawings get theirs; see the head of this file.
     """
 
     name: ClassVar[str] = "drawing_dpo"
@@ -164,7 +164,7 @@ class DrawingSimPO:
     """Preference by log-likelihoods per element, without a reference. (SimPO, arXiv 2405.14734.)
 
     Attributes:
-      beta: of the difference.
+      beta: multiplies the difference of log-likelihoods, above 0.
       gamma: what beta times the difference should be at least.
       draws, likelihood: see `DrawingDPO`.
     """
@@ -196,8 +196,8 @@ class FeatureDPO:
     teacher-forced. With unpooled squared distances this is DPO of Gaussians.
 
     Attributes:
-      gamma: of the margin.
-      pool: of the features over image tokens.
+      gamma: multiplies the margin, above 0.
+      pool: how features are joined over image tokens before they are compared.
       distance: between features.
       draws: pairs of time and noise per drawing (flow backbones).
     """

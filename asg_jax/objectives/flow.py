@@ -165,7 +165,7 @@ def regional_loss(
     Args:
       prediction: velocity of the policy at a noisy version of the rewarded picture.
       goal: noise - rewarded picture.
-      weights: of every image token; negative ones repel (`signals.regions.reward_map`).
+      weights: one number per image token; negative ones repel (`signals.regions.reward_map`).
       reference_goal: noise - reference picture.
       regularization: lambda, weight of the plain part.
     """

@@ -125,7 +125,7 @@ class DPO:
     coefficient of the drift does not act.
 
     Attributes:
-      beta: of the margin.
+      beta: multiplies the margin, above 0.
       nll: weight of the preferred texts' cross-entropy per token.
     """
 
@@ -150,7 +150,7 @@ class SimPO:
     """Preference by log-likelihoods per token, without a reference. (SimPO, arXiv 2405.14734.)
 
     Attributes:
-      beta: of the difference.
+      beta: multiplies the difference of log-likelihoods per token, above 0.
       gamma: what beta times the difference should be at least.
     """
 
