@@ -275,7 +275,7 @@ def network_dtype(files: Iterable[Path], others: tuple[str, ...] = ()) -> str:
     """The dtype in which files keep the weights of the network.
 
     Args:
-      files: of safetensors.
+      files: paths of safetensors files.
       others: how the names of tensors begin that are no part of it.
     """
     found = Checkpoint(files).dtype.items()

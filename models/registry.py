@@ -40,7 +40,7 @@ class Pictures:
     """Pictures that pre-training shows, and what it knows of them.
 
     Attributes:
-      pixels: in [0, 1].
+      pixels: RGB values in [0, 1].
       facts: what is true of every part of a picture, which is cut evenly.
     """
 
@@ -53,10 +53,10 @@ class Stage:
     """A part of the network that pre-training teaches from pictures alone, then leaves as it is.
 
     Attributes:
-      name: of its settings in a pre-training config.
+      name: how a pre-training config calls its settings.
       part: name of its parameters among the base parameters.
-      loss: of the backbone, base parameters, pictures, a key, the strength of regularisation, and
-        the parameters of `helper`, if any.
+      loss: function of the backbone, base parameters, pictures, a key, the strength of
+        regularisation, and the parameters of `helper`, if any.
       helper: makes parameters that learn with the part and are then dropped, from the backbone, the
         number of facts and a key.
     """
@@ -230,8 +230,8 @@ def describe_model(name: str, dtype: str | None, mesh: Mesh) -> Model:
       name: as `open_model` takes it, of a folder only the json and tokenizer files are read; or the
         name of an official folder, which need not be there: its texts are then counted by words
         and marks.
-      dtype: of parameters and computation; that of official folders (bfloat16) by default, float32
-        for shipped models.
+      dtype: what parameters and computation have; that of official folders (bfloat16) by default,
+        float32 for shipped models.
       mesh: devices over which the parameters would be cut.
 
     Raises:

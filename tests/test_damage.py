@@ -70,7 +70,7 @@ class Kind:
       make: writes clean files into a folder.
       read: what the programs make of the folder.
       files: pattern of the files that are damaged.
-      share: of the cases.
+      share: part of the cases, in [0, 1].
       tells: any change of the result is a failure.
       header: only the json header of a safetensors file is changed.
     """

@@ -198,7 +198,7 @@ class FakeJudge:
     """Finds more right the more steps were taken.
 
     Attributes:
-      steps: of the states that were judged; None is the frozen model.
+      steps: numbers of the steps whose states were judged; None is the frozen model.
       asked: questions at each time.
     """
 
