@@ -37,7 +37,7 @@ def draw(
 
     Args:
       model: that draws.
-      params: of the role that draws.
+      params: parameters that the drawing role has.
       request: the prompts, and pictures to edit if there are any.
       keys: one for every picture.
       given: see `make_sampler`.
@@ -50,7 +50,7 @@ def make_sampler(spec: Spec, request: Request, given: Mapping[str, Any]) -> Samp
     """Settings of a request: an edit keeps the size of its picture.
 
     Args:
-      spec: of the model.
+      spec: what the model says of itself.
       request: that is drawn.
       given: some of `GIVEN`, height and width in pixels; None is the usual value.
 

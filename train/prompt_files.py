@@ -35,7 +35,7 @@ class PromptItem(NamedTuple):
     """One prompt.
 
     Attributes:
-      name: of its file or folder.
+      name: how its file or folder is called.
       prompt: what is drawn.
       line: as the prompt file has it.
     """

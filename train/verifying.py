@@ -57,7 +57,7 @@ class Verifier:
         Args:
           model: backbone and processor.
           judge: parameters of the role that looks.
-          language: of prompts and answers.
+          language: what prompts and answers are in.
           prompt: that is drawn.
           name: one of `VERIFIERS`.
           grid: (height, width) of the drawings in image tokens.

@@ -213,7 +213,7 @@ class Bench:
     """A subject with its programs in several forms, each compiled once for all signals.
 
     Attributes:
-      flags: of the benchmark.
+      flags: the benchmark's, as they were typed.
       trial: pictures that are timed.
       metered: the runs of the engine's programs.
       engine: scores with these.

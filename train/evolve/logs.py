@@ -60,8 +60,8 @@ class Logs:
         """Makes them.
 
         Args:
-          folder: of the run.
-          steps: of the run.
+          folder: the run's.
+          steps: steps that the run takes.
           boards: that are told beside TensorBoard; they are closed with the rest.
         """
         self._folder, self._steps, self._on = folder, steps, leads()

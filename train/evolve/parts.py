@@ -60,8 +60,8 @@ class Opened(NamedTuple):
 
     Attributes:
       model: its parameters lie on the placement's devices.
-      placement: of states and batches on devices.
-      source: of unlabeled pictures.
+      placement: puts states and batches on devices.
+      source: gives unlabeled pictures.
     """
 
     model: Model
@@ -106,9 +106,9 @@ def make_method(config: RunConfig, model: Model, placement: Placement) -> Method
     """The method of a config.
 
     Args:
-      config: of a run.
+      config: a run's settings.
       model: opened for the placement's mesh.
-      placement: of states and batches.
+      placement: puts states and batches on devices.
 
     Raises:
       UserError: there is no such language, or the settings do not fit the model.

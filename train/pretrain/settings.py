@@ -46,9 +46,9 @@ class Course:
       steps: updates.
       rate: peak learning rate.
       batch: pictures per step.
-      strength: of the regularisation: the weight of an autoencoder's divergence, or of the clarity
-        and even use of its bits; the standard deviation of the noise through which an encoder's
-        features are read, or the largest of that which a decoder finds in them.
+      strength: factor of the regularisation: the weight of an autoencoder's divergence, or of the
+        clarity and even use of its bits; the standard deviation of the noise through which an
+        encoder's features are read, or the largest of that which a decoder finds in them.
     """
 
     steps: int = bounded(800, least=1)
