@@ -107,7 +107,7 @@ def learn_captions(
       settings: `selection`, `solver`, `optimizer` and `shuffled` of a method; static under jit.
       slices: see `asg_jax.engine.roles.improve`; static under jit.
       base: frozen parameters.
-      state: before the step.
+      state: what the step began with.
       described: captions, and how likely they make the pictures.
     """
     found = estimate(described.pictures.likelihood[:, :-1])

@@ -24,7 +24,7 @@ class Debate:
       asked: what the Proposer said, one question on each picture.
       answered: what the Solver said.
       labels: class of every answer, by number.
-      words: before the answer span.
+      words: how many stand before the answer span.
       parsed: there is a question.
       stream: see `asg_jax.engine.programs.keys`.
     """

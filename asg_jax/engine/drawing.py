@@ -214,7 +214,7 @@ def learn_drawing(
         step; static under jit.
       slices: see `asg_jax.engine.roles.improve`; static under jit.
       base: frozen parameters.
-      state: before the step.
+      state: what the step began with.
       canvas: what the step brought to light.
     """
     record, memory = canvas.found.record, state.memory

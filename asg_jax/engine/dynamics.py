@@ -48,7 +48,7 @@ def generation_change(
 
     Args:
       painter: a backbone of bits.
-      adapter: before the step.
+      adapter: what the step begins with.
       observed: its first drawing is looked at.
       trained: its first drawing is trained on.
       bits: first ones of either that count; the kernel has (2 bits)^2 entries.

@@ -89,7 +89,7 @@ class Engine:
 
     Attributes:
       model: what is worked with.
-      language: that it understands.
+      language: what prompts and answers are in.
       lengths: room for every sort of text.
       placement: how batches lie on devices.
       micro: examples that each device takes at a time in updates and drawings; None is all.

@@ -65,7 +65,7 @@ def look(
       engine: the model at work.
       params: parameters that the judge has.
       moment: the step.
-      prompts: that were drawn; None where there is none, and its drawings do not count.
+      prompts: what was drawn; None where there is no prompt, and its drawings do not count.
       viewing: the drawings.
       wanted: what is needed.
     """

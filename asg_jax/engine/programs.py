@@ -227,7 +227,7 @@ class Lengths:
     """The most tokens that a text of each sort may have, its stop token included.
 
     Attributes:
-      question: that the Proposer asks.
+      question: what the Proposer asks.
       answer: what the Solver says to a question.
       caption: what is said about a picture, and prompts.
       spec: questions on a caption, with their answers.

@@ -88,7 +88,7 @@ class Optimizer:
 
     Attributes:
       clip_norm: largest norm of a gradient.
-      weight_decay: per update, times the learning rate.
+      weight_decay: share of the factors that an update takes off, times the learning rate.
       warmup: updates over which the learning rate grows to its value.
       average_decay: what the averaged factors that are evaluated keep per update, in [0, 1); 0
         averages nothing.

@@ -59,7 +59,7 @@ def learn_speaker(
       name: which role learns; static under jit.
       slices: see `asg_jax.engine.roles.improve`; static under jit.
       base: frozen parameters.
-      state: before the step.
+      state: what the step began with.
       scored: what the role said.
     """
     rewards, of_step = scored.rewards, keys(scored.stream, 2)[0]

@@ -108,7 +108,7 @@ def running_advantages(
     (EvoLMM, arXiv 2511.16672, baseline of either role.)
 
     Args:
-      baseline: before the first.
+      baseline: its value ahead of the first sample.
       rewards: one sample after another.
       momentum: what the baseline keeps of itself.
 

@@ -51,9 +51,9 @@ class LogLikelihoods(NamedTuple):
     """How likely drawings are, per element.
 
     Attributes:
-      now: under the policy.
-      reference: under the model that preferences are measured from.
-      drift: between the two, in the unit of `asg_jax.objectives.drawings`.
+      now: the policy's.
+      reference: the same of the model that preferences are measured from.
+      drift: distance of the two, in the unit of `asg_jax.objectives.drawings`.
     """
 
     now: Float[Array, "B L"]
@@ -198,7 +198,7 @@ class FeatureDPO:
     Attributes:
       gamma: multiplies the margin, above 0.
       pool: how features are joined over image tokens before they are compared.
-      distance: between features.
+      distance: how far apart features are.
       draws: pairs of time and noise per drawing (flow backbones).
     """
 

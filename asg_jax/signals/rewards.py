@@ -133,7 +133,7 @@ def agreement_rewards(
 
     Args:
       shares: share of the votes that an answer's own class has, in [0, 1].
-      words: before the answer span.
+      words: how many stand before the answer span.
       power: exponent of the share.
       verbosity: largest cost of words, as a share of the reward; it is reached at twice `terse`.
       terse: words that cost nothing.

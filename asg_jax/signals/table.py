@@ -27,7 +27,7 @@ class Asked:
     """K questions on each of B pictures, and what the answers to them say.
 
     Attributes:
-      vote: over the answers to each question.
+      vote: what the answers to each question agree on.
       difficulty: percentile of the greedy answer's token entropy among recent ones.
       target: running entropy target of the votes, in nats.
       answered: questions that were answered.

@@ -47,7 +47,7 @@ class Asg:
 
         Args:
           model: what is improved.
-          language: that the model understands.
+          language: what prompts and answers are in.
           settings: every number of the method.
           sizes: pictures of an `understanding` and of a `generation` step, of all processes.
           placement: how batches lie on devices.
