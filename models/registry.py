@@ -264,8 +264,8 @@ def save_converted(folder: Path, model: Model) -> None:
     """Writes a model as sharded arrays beside its json and tokenizer files.
 
     Args:
-      folder: that is not there yet, or empty; it appears when it is whole.
-      model: that is written.
+      folder: a place where nothing is yet, or an empty folder; it appears when it is whole.
+      model: what is written.
 
     Raises:
       UserError: something is there already.
@@ -282,8 +282,8 @@ def save_official(folder: Path, model: Model) -> None:
     """Writes a model as its authors do.
 
     Args:
-      folder: that is not there yet, or empty; it appears when it is whole.
-      model: that is written.
+      folder: a place where nothing is yet, or an empty folder; it appears when it is whole.
+      model: what is written.
 
     Raises:
       UserError: something is there already.

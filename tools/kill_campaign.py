@@ -68,7 +68,7 @@ class Kill:
     Attributes:
       run: which one it hits.
       number: which kill of its run.
-      processes: that share the run.
+      processes: how many share the run.
       victim: the process that is hit first; the others follow.
       signal: its name.
       aim: one of `AIMS`.

@@ -36,7 +36,7 @@ def draw(
     """G pictures of each of B prompts.
 
     Args:
-      model: that draws.
+      model: what draws.
       params: parameters that the drawing role has.
       request: the prompts, and pictures to edit if there are any.
       keys: one for every picture.
@@ -51,7 +51,7 @@ def make_sampler(spec: Spec, request: Request, given: Mapping[str, Any]) -> Samp
 
     Args:
       spec: what the model says of itself.
-      request: that is drawn.
+      request: what is drawn.
       given: some of `GIVEN`, height and width in pixels; None is the usual value.
 
     Raises:

@@ -28,7 +28,7 @@ class Setting(NamedTuple):
 
     Attributes:
       path: dotted, as in the flag.
-      value: that it has.
+      value: what it is now.
       kind: its type and range, in words.
       meaning: what the docstring says about it.
     """

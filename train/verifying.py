@@ -58,7 +58,7 @@ class Verifier:
           model: backbone and processor.
           judge: parameters of the role that looks.
           language: what prompts and answers are in.
-          prompt: that is drawn.
+          prompt: what is drawn.
           name: one of `VERIFIERS`.
           grid: (height, width) of the drawings in image tokens.
         """

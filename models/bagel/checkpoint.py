@@ -124,7 +124,7 @@ def export(folder: Path, backbone: BagelBackbone, base: PyTree, tokenizer: Path 
     """Writes an official folder: json files, both safetensors files, the tokenizer's files.
 
     Args:
-      folder: that is not there yet, or empty; it appears when it is whole.
+      folder: a place where nothing is yet, or an empty folder; it appears when it is whole.
       backbone: its configuration goes into the json files.
       base: parameters, written in the dtype in which they are held.
       tokenizer: folder whose tokenizer files are copied, if any.

@@ -254,7 +254,7 @@ def export(folder: Path, backbone: Blip3oBackbone, base: PyTree, origin: Path | 
     """Writes an official folder: json files, the safetensors files of every part, tokenizer.
 
     Args:
-      folder: that is not there yet, or empty; it appears when it is whole.
+      folder: a place where nothing is yet, or an empty folder; it appears when it is whole.
       backbone: its configuration goes into the json files.
       base: parameters, written in the dtype in which they are held.
       origin: folder of the checkpoint that the parameters came from, if any; its tokenizer files,

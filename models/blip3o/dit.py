@@ -60,8 +60,8 @@ class CaptionContext:
     Attributes:
       pooled: its part of the embedding that modulates every block.
       keys: those of the cross-attention in every block.
-      values: likewise. All tokens of the condition are the same without a prompt, and one stands
-        for them: a softmax over equal keys is uniform.
+      values: the values beside them. All tokens of the condition are the same without a prompt, and
+        one stands for them: a softmax over equal keys is uniform.
     """
 
     pooled: Float[Array, "B E"]

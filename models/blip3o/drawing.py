@@ -22,7 +22,7 @@ class Condition:
 
     Attributes:
       main: the prompts.
-      null: without a prompt; one row for all.
+      null: what stands for an absent prompt; one row for all.
       blank: features that the blank prompt draws, which guide the decoder of pixels; None without
         such guidance.
     """

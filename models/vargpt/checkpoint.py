@@ -187,7 +187,7 @@ def export(folder: Path, backbone: VargptBackbone, base: PyTree, origin: Path | 
     """Writes an official folder: json files, two safetensors files with their index, tokenizer.
 
     Args:
-      folder: that is not there yet, or empty; it appears when it is whole.
+      folder: a place where nothing is yet, or an empty folder; it appears when it is whole.
       backbone: its configuration goes into the json files.
       base: parameters, written in the dtype in which they are held.
       origin: folder of the checkpoint that the parameters came from, if any; its tokenizer files

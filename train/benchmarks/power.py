@@ -96,7 +96,7 @@ def change(
 
     Args:
       scores: those that were found now.
-      truth: that of the scores; drawings of other models differ in it.
+      truth: what is known of these samples; drawings of other models differ in it.
       before: those that are subtracted.
       known: their truth.
       seed: gives the resamples.

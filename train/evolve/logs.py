@@ -62,7 +62,7 @@ class Logs:
         Args:
           folder: the run's.
           steps: steps that the run takes.
-          boards: that are told beside TensorBoard; they are closed with the rest.
+          boards: what is told beside TensorBoard; they are closed with the rest.
         """
         self._folder, self._steps, self._on = folder, steps, leads()
         self._durations: deque[float] = deque(maxlen=RECENT)

@@ -55,7 +55,7 @@ class Played:
       name: as of a visit.
       seconds: time between its start, all that it needs being there, and its results.
       lower: gives the program as it was compiled.
-      arguments: that it was given; those of an update are used up.
+      arguments: what it was given; an update uses its own up.
       out: what it gave.
     """
 

@@ -15,7 +15,7 @@ class Sign:
 
     Attributes:
       meaning: what the number says.
-      change: that would be a way round the rewards.
+      change: which way the number goes where rewards are won by a trick.
       by: how much of it, from the first to the last tenth of the run: a difference where it
         `moves` or `rises`, a share of the first value where it `shrinks` or `scales`.
       fault: what it would mean.
