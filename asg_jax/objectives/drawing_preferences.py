@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 
 from asg_jax.backbone import Adapter, Target
 from asg_jax.objectives.flow import drift, mean_square, regional_loss, step_kl
-from asg_jax.objectives.losses import Losses
+from asg_jax.objectives.losses import Losses, Objective
 from asg_jax.objectives.painter import (
     DrawingLesson,
     Painter,
@@ -127,7 +127,7 @@ def _preferring(
 
 
 @dataclass(frozen=True)
-class DrawingDPO:
+class DrawingDPO(Objective):
     """Direct preference optimisation of drawings, and cross-entropy of the preferred ones.
 
     The reference is in the margin: the coefficient of the drift does not act.
@@ -139,10 +139,7 @@ class DrawingDPO:
       likelihood: how a flow's drawings get theirs; see the head of this file.
     """
 
-    name: ClassVar[str] = "drawing_dpo"
-    kinds: ClassVar[tuple[str, ...]] = ("flow", "bits")
-    imitates: ClassVar[bool] = False
-    anchored: ClassVar[bool] = False
+    name = "drawing_dpo"
     beta: float = bounded(0.1, above=0)
     nll: float = bounded(0.0, least=0)
     draws: int = bounded(4, least=1)
@@ -160,7 +157,7 @@ class DrawingDPO:
 
 
 @dataclass(frozen=True)
-class DrawingSimPO:
+class DrawingSimPO(Objective):
     """Preference by log-likelihoods per element, without a reference. (SimPO, arXiv 2405.14734.)
 
     Attributes:
@@ -169,10 +166,7 @@ class DrawingSimPO:
       draws, likelihood: see `DrawingDPO`.
     """
 
-    name: ClassVar[str] = "drawing_simpo"
-    kinds: ClassVar[tuple[str, ...]] = ("flow", "bits")
-    imitates: ClassVar[bool] = False
-    anchored: ClassVar[bool] = False
+    name = "drawing_simpo"
     beta: float = bounded(2.0, above=0)
     gamma: float = bounded(0.5, least=0)
     draws: int = bounded(4, least=1)
@@ -188,7 +182,7 @@ class DrawingSimPO:
 
 
 @dataclass(frozen=True)
-class FeatureDPO:
+class FeatureDPO(Objective):
     """DPO whose log-likelihood is minus a distance of features. (KC-DPO, arXiv 2412.05818.)
 
     The features are what the model predicts of a drawing from what it is given of it: on flows the
@@ -202,10 +196,7 @@ class FeatureDPO:
       draws: pairs of time and noise per drawing (flow backbones).
     """
 
-    name: ClassVar[str] = "feature_dpo"
-    kinds: ClassVar[tuple[str, ...]] = ("flow", "bits")
-    imitates: ClassVar[bool] = False
-    anchored: ClassVar[bool] = False
+    name = "feature_dpo"
     gamma: float = bounded(10.0, above=0)
     pool: Pool = "mean"
     distance: Distance = "cosine"
@@ -234,7 +225,7 @@ class FeatureDPO:
 
 
 @dataclass(frozen=True)
-class Regional:
+class Regional(Objective):
     """Flow matching on the drawn images, better places with more weight. (SRUM, arXiv 2510.12784.)
 
     Attributes:
@@ -242,10 +233,8 @@ class Regional:
       draws: pairs of time and noise per drawing.
     """
 
-    name: ClassVar[str] = "regional"
-    kinds: ClassVar[tuple[str, ...]] = ("flow",)
-    imitates: ClassVar[bool] = False
-    anchored: ClassVar[bool] = False
+    name = "regional"
+    kinds = ("flow",)
     regularization: float = bounded(0.5, least=0)
     draws: int = bounded(1, least=1)
 
