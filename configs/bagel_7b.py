@@ -36,7 +36,7 @@ from asg_jax.methods import settings_for
 from asg_jax.objectives.drawings import RWR
 from asg_jax.objectives.texts import Reinforce
 from asg_jax.signals.table import DRAWINGS, weights_of
-from asg_jax.train.evolve.config import Batch, Checkpoint, Data, MeshAxes, RunConfig
+from asg_jax.train.evolve.config import Batch, Data, MeshAxes, RunConfig, Saving
 from asg_jax.train.evolve.typed import as_config
 
 # What fits the model, for the methods that know these settings.
@@ -66,7 +66,7 @@ RUN = RunConfig(
     steps=10_000,
     data=Data(side=448),
     batch=Batch(understanding=16, generation=16, micro=1),
-    checkpoint=Checkpoint(every=50),
+    checkpoint=Saving(every=50),
     mesh=MeshAxes(fsdp=16),
 )
 

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from asg_jax.backbone import PyTree
 from asg_jax.errors import UserError
-from asg_jax.models.config_files import read_object
+from asg_jax.models.config_files import read_object, write_objects
 
 # safetensors' names of the dtypes that weights come in.
 DTYPES = {
@@ -259,6 +259,34 @@ def weight_files(folder: Path, others: Collection[str] = ()) -> list[Path]:
             f"{folder} holds no safetensors files; copy them from the checkpoint you downloaded."
         )
     return found
+
+
+def check_folder(folder: Path, kind: str) -> None:
+    """Makes sure that a folder is there.
+
+    Raises:
+      UserError: it is not.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder; name the folder of a {kind} checkpoint.")
+
+
+def network_dtype(files: Iterable[Path], others: tuple[str, ...] = ()) -> str:
+    """The dtype in which files keep the weights of the network.
+
+    Args:
+      files: paths of safetensors files.
+      others: how the names of tensors begin that are no part of it.
+    """
+    found = Checkpoint(files).dtype.items()
+    codes = {code for name, code in found if not name.startswith(others)}
+    return "float32" if codes == {"F32"} else "bfloat16"
+
+
+def write_index(folder: Path, names: Mapping[str, Iterable[str]]) -> None:
+    """Writes which tensors stand in which safetensors file of a folder, from the files' names."""
+    where = {name: file for file, inside in names.items() for name in inside}
+    write_objects(folder, {INDEX_FILE: {"metadata": {}, "weight_map": where}})
 
 
 def check(checkpoint: Checkpoint, table: Mapping[str, Tensor], unused: Iterable[str] = ()) -> None:

@@ -15,13 +15,13 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
 
 from asg_jax.adapters import LoRASpec
-from asg_jax.backbone import Backbone, Processor, PyTree
+from asg_jax.backbone import Backbone, Params, Processor, PyTree
 from asg_jax.errors import UserError
 from asg_jax.models.checkpoint import copy_files, paths
 from asg_jax.models.downloads import from_bucket, from_hub, is_hub_id
 from asg_jax.models.places import new_folder, place
 from asg_jax.models.sharding import Rules, shardings
-from asg_jax.models.tokenizers import PieceTokenizer
+from asg_jax.models.tokenizers import TOKENIZER_FILES, PieceTokenizer
 from asg_jax.pytree import pytree
 
 FAMILIES = (
@@ -40,7 +40,7 @@ class Pictures:
     """Pictures that pre-training shows, and what it knows of them.
 
     Attributes:
-      pixels: in [0, 1].
+      pixels: RGB values in [0, 1].
       facts: what is true of every part of a picture, which is cut evenly.
     """
 
@@ -53,10 +53,10 @@ class Stage:
     """A part of the network that pre-training teaches from pictures alone, then leaves as it is.
 
     Attributes:
-      name: of its settings in a pre-training config.
+      name: how a pre-training config calls its settings.
       part: name of its parameters among the base parameters.
-      loss: of the backbone, base parameters, pictures, a key, the strength of regularisation, and
-        the parameters of `helper`, if any.
+      loss: function of the backbone, base parameters, pictures, a key, the strength of
+        regularisation, and the parameters of `helper`, if any.
       helper: makes parameters that learn with the part and are then dropped, from the backbone, the
         number of facts and a key.
     """
@@ -65,6 +65,15 @@ class Stage:
     part: str
     loss: Callable[[Any, PyTree, Pictures, Array, float, PyTree], Array]
     helper: Callable[[Any, int, Array], PyTree] | None = None
+
+
+def _autoencoder_loss(
+    backbone: Any, base: PyTree, pictures: Pictures, key: Array, kl: float, _: PyTree
+) -> Array:
+    return backbone.model(Params(base)).vae.loss(pictures.pixels, key, kl)
+
+
+AUTOENCODER = Stage("autoencoder", "vae", _autoencoder_loss)  # a part `models.layers.vae.VAE`
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ class Family:
       stored_dtype: dtype of the weights of an official folder.
       load: base parameters of an official folder.
       export: writes an official folder; the last argument is a folder with the tokenizer.
-      describe: copies a folder's json and tokenizer files into another folder.
+      files: names of the files that make up a folder with the tokenizer's and the weights.
       official_module: official name of a module, from the backbone and our path.
       rules: sharding of the parameters.
       roles: the modules that each role adapts; further entries are a role's other choices.
@@ -88,7 +97,6 @@ class Family:
       create: writes the json files of a small configuration and a tokenizer of these words.
       stages: what pre-training teaches from pictures alone, before texts and drawing.
       draws: finds, in their dotted paths, the parameters that only drawing uses.
-      remat: the backbone with a policy of what the backward pass recomputes (none, dots, full).
       with_targets: the backbone with what `encode_target` alone needs, and those base parameters,
         where a folder is opened without them; from the folder, the backbone, a dtype and a mesh.
       complete: the backbone with what `encode_target` alone needs, as pre-training starts it.
@@ -99,7 +107,7 @@ class Family:
     stored_dtype: Callable[[Path], str]
     load: Callable[[Path, str, Mesh | None], PyTree]
     export: Callable[[Path, Any, PyTree, Path | None], None]
-    describe: Callable[[Path, Path], None]
+    files: tuple[str, ...]
     official_module: Callable[[Any, str], str]
     rules: Rules
     roles: Mapping[str, Sequence[LoRASpec]]
@@ -110,7 +118,6 @@ class Family:
     create: Callable[[str, Path, Sequence[str]], None]
     stages: tuple[Stage, ...]
     draws: str
-    remat: Callable[[Any, str], Any]
     with_targets: Callable[[Path, Any, str, Mesh | None], tuple[Any, PyTree]] | None = None
     complete: Callable[[Any], Any] = lambda backbone: backbone
 
@@ -223,8 +230,8 @@ def describe_model(name: str, dtype: str | None, mesh: Mesh) -> Model:
       name: as `open_model` takes it, of a folder only the json and tokenizer files are read; or the
         name of an official folder, which need not be there: its texts are then counted by words
         and marks.
-      dtype: of parameters and computation; that of official folders (bfloat16) by default, float32
-        for shipped models.
+      dtype: what parameters and computation have; that of official folders (bfloat16) by default,
+        float32 for shipped models.
       mesh: devices over which the parameters would be cut.
 
     Raises:
@@ -257,16 +264,16 @@ def save_converted(folder: Path, model: Model) -> None:
     """Writes a model as sharded arrays beside its json and tokenizer files.
 
     Args:
-      folder: that is not there yet, or empty; it appears when it is whole.
-      model: that is written.
+      folder: a place where nothing is yet, or an empty folder; it appears when it is whole.
+      model: what is written.
 
     Raises:
       UserError: something is there already.
     """
     with new_folder(folder) as part:
         if model.folder is not None:
-            model.family.describe(model.folder, part)
-            copy_files((PRETRAINED,), model.folder, part)
+            names = (*model.family.files, *TOKENIZER_FILES, PRETRAINED)
+            copy_files(names, model.folder, part)
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save((part / CONVERTED).absolute(), model.base)
 
@@ -275,8 +282,8 @@ def save_official(folder: Path, model: Model) -> None:
     """Writes a model as its authors do.
 
     Args:
-      folder: that is not there yet, or empty; it appears when it is whole.
-      model: that is written.
+      folder: a place where nothing is yet, or an empty folder; it appears when it is whole.
+      model: what is written.
 
     Raises:
       UserError: something is there already.

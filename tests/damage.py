@@ -64,8 +64,8 @@ def damaged(data: bytes, seed: int, reach: int | None = None) -> bytes:
     """The content of a file after some accident.
 
     Args:
-      data: of the whole file.
-      seed: of kind and place of the damage.
+      data: the whole file.
+      seed: gives kind and place of the damage.
       reach: only the first bytes are changed; the file may still lose its end.
     """
     rng = np.random.default_rng(seed)

@@ -32,12 +32,11 @@ from asg_jax.errors import UserError
 from asg_jax.models import checkpoint as files
 from asg_jax.models import peft
 from asg_jax.models.bagel import config as bagel
-from asg_jax.models.checkpoint import LINEAR, Checkpoint, Source
+from asg_jax.models.checkpoint import INDEX_FILE, LINEAR, Checkpoint, Source, weight_files
 from asg_jax.models.pictures import open_picture
 from asg_jax.models.registry import open_model, save_converted
 from asg_jax.models.tokenizers import load_tokenizer, write_word_tokenizer
 from asg_jax.models.vargpt import config as vargpt
-from asg_jax.models.vargpt.checkpoint import INDEX_FILE, weight_files
 from asg_jax.train.data import folder as folder_module
 from asg_jax.train.data.folder import FolderSource
 from asg_jax.train.data.scenes_builder import IMAGES, SceneSource, prepare
@@ -71,7 +70,7 @@ class Kind:
       make: writes clean files into a folder.
       read: what the programs make of the folder.
       files: pattern of the files that are damaged.
-      share: of the cases.
+      share: part of the cases, in [0, 1].
       tells: any change of the result is a failure.
       header: only the json header of a safetensors file is changed.
     """

@@ -67,12 +67,13 @@ class Kill:
 
     Attributes:
       run: which one it hits.
-      number: of the kill in its run.
-      processes: that share the run.
+      number: which kill of its run.
+      processes: how many share the run.
       victim: the process that is hit first; the others follow.
       signal: its name.
       aim: one of `AIMS`.
-      share: of the CPU time of a whole session, or of the file operations of its aim, before it.
+      share: part of the CPU time of a whole session, or of the file operations of its aim, before
+        it.
       delay: seconds from the file operation to the kill.
     """
 

@@ -97,7 +97,7 @@ def probe(config: RunConfig, steps: int) -> dict[str, Any]:
     """Compares a model's rewards with the exact detector's verdicts.
 
     Args:
-      config: of a run in the language of scenes.
+      config: a run's settings, in the language of scenes.
       steps: generation steps that are drawn; nothing is learned.
 
     Returns:

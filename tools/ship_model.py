@@ -33,7 +33,7 @@ def ship(run: Path, name: str, config: str) -> None:
 
     Args:
       run: folder of `asg-jax pretrain --config=CONFIG`, named as the config.
-      name: of the model in the package.
+      name: how the package calls the model.
       config: whose `eval` section the judges follow.
     """
     folder = SHIPPED / name

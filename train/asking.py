@@ -30,7 +30,7 @@ def ask(
     """One answer to each text, all on one encoding of the picture.
 
     Args:
-      model: that answers.
+      model: what answers.
       picture: any size will do.
       texts: questions, framed as the model is to read them.
       temperatures: one for each answer; 0 is greedy.

@@ -34,7 +34,7 @@ def choose(
 
     Args:
       model: draws and looks.
-      params: of the role that draws.
+      params: parameters that the drawing role has.
       request: the prompt.
       sampler: how it is drawn.
       verifier: scores pictures.

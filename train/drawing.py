@@ -36,8 +36,8 @@ def draw(
     """G pictures of each of B prompts.
 
     Args:
-      model: that draws.
-      params: of the role that draws.
+      model: what draws.
+      params: parameters that the drawing role has.
       request: the prompts, and pictures to edit if there are any.
       keys: one for every picture.
       given: see `make_sampler`.
@@ -50,8 +50,8 @@ def make_sampler(spec: Spec, request: Request, given: Mapping[str, Any]) -> Samp
     """Settings of a request: an edit keeps the size of its picture.
 
     Args:
-      spec: of the model.
-      request: that is drawn.
+      spec: what the model says of itself.
+      request: what is drawn.
       given: some of `GIVEN`, height and width in pixels; None is the usual value.
 
     Raises:

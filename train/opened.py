@@ -65,11 +65,11 @@ class OpenModel(Model):
 
         Args:
           picture: or the file that holds it.
-          question: of any words that the model knows.
-          language: of the framings, one of `LANGUAGES`; the model's own by default.
-          temperature: of the framings' answers; 0 is greedy.
-          max_tokens: of the longest answer.
-          seed: of sampling.
+          question: any words that the model knows.
+          language: what framings are written in, one of `LANGUAGES`; the model's own by default.
+          temperature: divides the logits of the framings' answers; 0 is greedy.
+          max_tokens: the most that an answer may have, its stop token included.
+          seed: gives the samples.
 
         Raises:
           UserError: the file holds no picture.
@@ -101,9 +101,9 @@ class OpenModel(Model):
 
         Args:
           prompt: what to draw.
-          count: of pictures.
-          picture: to edit, or the file that holds it.
-          seed: of sampling.
+          count: how many pictures, at least 1.
+          picture: what is edited, or the file that holds it.
+          seed: gives the pictures.
           options: some of `asg_jax.train.drawing.GIVEN`: height, width, guidance, steps ...
 
         Raises:
@@ -123,7 +123,7 @@ class OpenModel(Model):
 
         Args:
           picture: or the file that holds it.
-          question: of any words that the model knows.
+          question: any words that the model knows.
           answers: texts; each ends with the model's stop token, which counts too.
 
         Returns:

@@ -31,11 +31,11 @@ LONGEST_FIELD = 10_000_000  # characters of a field of a table
 _SAFE = re.compile(r"\w[\w.-]*")
 
 
-class Item(NamedTuple):
+class PromptItem(NamedTuple):
     """One prompt.
 
     Attributes:
-      name: of its file or folder.
+      name: how its file or folder is called.
       prompt: what is drawn.
       line: as the prompt file has it.
     """
@@ -46,7 +46,7 @@ class Item(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Layout:
+class PromptLayout:
     """What a scorer reads.
 
     Attributes:
@@ -56,13 +56,13 @@ class Layout:
       count: pictures per prompt; None leaves it to the user.
     """
 
-    read: Callable[[Path], list[Item]]
-    mark: Callable[[Item], str]
-    save: Callable[[Path, Item, Pictures], None]
+    read: Callable[[Path], list[PromptItem]]
+    mark: Callable[[PromptItem], str]
+    save: Callable[[Path, PromptItem, Pictures], None]
     count: int | None
 
 
-def read_items(layout: Layout, path: Path) -> list[Item]:
+def read_items(layout: PromptLayout, path: Path) -> list[PromptItem]:
     """The prompts of a file, in order.
 
     Raises:
@@ -88,27 +88,27 @@ def read_items(layout: Layout, path: Path) -> list[Item]:
     return items
 
 
-def _geneval(path: Path) -> list[Item]:
+def _geneval(path: Path) -> list[PromptItem]:
     lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    return [Item(f"{n:05d}", line["prompt"], line) for n, line in enumerate(lines)]
+    return [PromptItem(f"{n:05d}", line["prompt"], line) for n, line in enumerate(lines)]
 
 
-def _dpg(path: Path) -> list[Item]:
+def _dpg(path: Path) -> list[PromptItem]:
     if path.is_dir():
         files = sorted(path.glob("*.txt"))
-        return [Item(file.stem, file.read_text().strip(), None) for file in files]
+        return [PromptItem(file.stem, file.read_text().strip(), None) for file in files]
     csv.field_size_limit(LONGEST_FIELD)
     with path.open(newline="") as file:  # a row for every question on a prompt
         texts = {row["item_id"]: row["text"] for row in csv.DictReader(file)}
-    return [Item(name, text, None) for name, text in texts.items()]
+    return [PromptItem(name, text, None) for name, text in texts.items()]
 
 
-def _wise(path: Path) -> list[Item]:
+def _wise(path: Path) -> list[PromptItem]:
     lines: list[Mapping[str, Any]] = json.loads(path.read_text())
-    return [Item(str(line["prompt_id"]), line["Prompt"], line) for line in lines]
+    return [PromptItem(str(line["prompt_id"]), line["Prompt"], line) for line in lines]
 
 
-def _save_geneval(folder: Path, item: Item, pictures: Pictures) -> None:
+def _save_geneval(folder: Path, item: PromptItem, pictures: Pictures) -> None:
     samples = folder / item.name / "samples"
     samples.mkdir(parents=True, exist_ok=True)
     for n, pixels in enumerate(pictures):
@@ -116,12 +116,12 @@ def _save_geneval(folder: Path, item: Item, pictures: Pictures) -> None:
     write_file(folder / item.name / "metadata.jsonl", json.dumps(item.line).encode())
 
 
-def _save_grid(folder: Path, item: Item, pictures: Pictures) -> None:
+def _save_grid(folder: Path, item: PromptItem, pictures: Pictures) -> None:
     grid = rearrange(pictures, "(row column) h w c -> (row h) (column w) c", row=2)
     write_file(folder / f"{item.name}.png", _png(grid))
 
 
-def _save_one(folder: Path, item: Item, pictures: Pictures) -> None:
+def _save_one(folder: Path, item: PromptItem, pictures: Pictures) -> None:
     write_file(folder / f"{item.name}.png", _png(pictures[0]))
 
 
@@ -133,9 +133,11 @@ def _png(pixels: UInt8[np.ndarray, "H W 3"]) -> bytes:
 
 _picture = lambda item: f"{item.name}.png"
 LAYOUTS = {
-    "geneval": Layout(_geneval, lambda item: f"{item.name}/metadata.jsonl", _save_geneval, None),
-    "dpg": Layout(_dpg, _picture, _save_grid, 4),
-    "wise": Layout(_wise, _picture, _save_one, 1),
+    "geneval": PromptLayout(
+        _geneval, lambda item: f"{item.name}/metadata.jsonl", _save_geneval, None
+    ),
+    "dpg": PromptLayout(_dpg, _picture, _save_grid, 4),
+    "wise": PromptLayout(_wise, _picture, _save_one, 1),
 }
 
 

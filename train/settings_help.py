@@ -28,9 +28,9 @@ class Setting(NamedTuple):
 
     Attributes:
       path: dotted, as in the flag.
-      value: that it has.
+      value: what it is now.
       kind: its type and range, in words.
-      meaning: of it.
+      meaning: what the docstring says about it.
     """
 
     path: str
@@ -44,8 +44,8 @@ class Section(NamedTuple):
 
     Attributes:
       path: dotted.
-      meaning: of the section.
-      settings: in it, without those of the sections below.
+      meaning: what its class's docstring says first.
+      settings: its own, without those of the sections below.
     """
 
     path: str
@@ -81,7 +81,7 @@ def sections(settings: Any, path: str = "config", meaning: str = "") -> Iterator
     Args:
       settings: an instance, with others in it.
       path: how it is called.
-      meaning: of it, beside what its docstring says.
+      meaning: what is said of it beside its docstring.
     """
     hints, said = typing.get_type_hints(type(settings)), meanings(type(settings))
     own: list[Setting] = []

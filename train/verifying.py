@@ -57,8 +57,8 @@ class Verifier:
         Args:
           model: backbone and processor.
           judge: parameters of the role that looks.
-          language: of prompts and answers.
-          prompt: that is drawn.
+          language: what prompts and answers are in.
+          prompt: what is drawn.
           name: one of `VERIFIERS`.
           grid: (height, width) of the drawings in image tokens.
         """

@@ -27,10 +27,10 @@ class Captioning:
     """How pictures are described, and the captions scored.
 
     Attributes:
-      captions: of each picture.
-      temperature: of these.
+      captions: captions of each picture, at least 2.
+      temperature: divides the logits of captions, above 0.
       draws: pairs of time and noise by which a flow's likelihood is estimated.
-      shift: of the times.
+      shift: moves the times towards noise, as the sampler's does; 1 leaves them.
     """
 
     captions: int
@@ -46,7 +46,7 @@ class Described:
     Attributes:
       said: the captions.
       pictures: log-likelihood of the picture under each caption and, last, under none, at S draws.
-      texts: of each caption by itself, without the picture.
+      texts: nats per token of each caption by itself, without the picture.
       stream: see `asg_jax.engine.programs.keys`.
     """
 
@@ -67,12 +67,12 @@ def describe(
     """Lets one role describe the pictures, and another say how likely that makes these.
 
     Args:
-      engine: at work.
+      engine: the model at work.
       speaker: who describes.
       painter: who judges.
       moment: the step, with its pictures as they are to be drawn.
       how: numbers.
-      purposes: of the random numbers of captions, and of what follows.
+      purposes: numbers that keep the random numbers of captions, and of what follows, apart.
 
     Returns:
       What was said and found; the captions as texts.
@@ -107,7 +107,7 @@ def learn_captions(
       settings: `selection`, `solver`, `optimizer` and `shuffled` of a method; static under jit.
       slices: see `asg_jax.engine.roles.improve`; static under jit.
       base: frozen parameters.
-      state: before the step.
+      state: what the step began with.
       described: captions, and how likely they make the pictures.
     """
     found = estimate(described.pictures.likelihood[:, :-1])

@@ -21,10 +21,10 @@ class Debate:
     """A question on each picture and N answers to it.
 
     Attributes:
-      asked: by the Proposer, one on each picture.
-      answered: by the Solver.
+      asked: what the Proposer said, one question on each picture.
+      answered: what the Solver said.
       labels: class of every answer, by number.
-      words: before the answer span.
+      words: how many stand before the answer span.
       parsed: there is a question.
       stream: see `asg_jax.engine.programs.keys`.
     """
@@ -48,12 +48,12 @@ def hold_debate(
     """Lets one role ask and another answer; answers count as in EvoLMM (arXiv 2511.16672).
 
     Args:
-      engine: at work.
+      engine: the model at work.
       proposer: who asks.
       solver: who answers.
       moment: the step.
       answers: N.
-      temperature: of questions and answers.
+      temperature: divides the logits of questions and answers, above 0.
 
     Returns:
       What was said; what people read, pictures with answers and the questions.

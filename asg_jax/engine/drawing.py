@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, UInt32
 
 from asg_jax import ranges
 from asg_jax.backbone import Backbone, Params, PyTree, Request, Sampler
-from asg_jax.engine.engine import Judge, Learned, Moment
+from asg_jax.engine.engine import JudgeKind, Learned, Moment
 from asg_jax.engine.looking import FACTS, Found, Look, look
 from asg_jax.engine.method import Examples
 from asg_jax.engine.programs import Lengths, keys
@@ -39,18 +39,18 @@ class DrawingSettings:
     """What methods share that learn from their own drawings.
 
     Attributes:
-      source: of the prompts.
+      source: where prompts come from: said of the pictures, written freely, or given.
       prompts: the user's, for the source `given`.
-      prompt_temperature: of prompts that the model writes.
+      prompt_temperature: divides the logits of prompts that the model writes; 0 is greedy.
       images: drawings of each prompt.
       questions: most questions that a prompt is taken apart into, for signals that need them.
       weights: reward of a drawing, by signal.
       selection: what of a group the Generator learns from.
       judge: who looks at the drawings: the role as it learns, the frozen model, or its average.
       generator: how it learns.
-      optimizer: of its updates.
+      optimizer: how the Generator's factors are updated.
       lengths: room for texts.
-      sampler: of drawings that are learned from.
+      sampler: how drawings that are learned from are made.
       shuffled: rewards are dealt at random among the drawings of the batch: the control.
     """
 
@@ -61,7 +61,7 @@ class DrawingSettings:
     questions: int = ranges.bounded(4, least=1)
     weights: Mapping[str, float] = field(default_factory=lambda: weights_of(DRAWINGS, gvu=1.0))
     selection: Selection = Everyone()
-    judge: Judge = "live"
+    judge: JudgeKind = "live"
     generator: DrawingRole = DrawingRole()
     optimizer: Optimizer = Optimizer()
     lengths: Lengths = Lengths()
@@ -78,8 +78,8 @@ class Canvas:
       drawn: L images of each.
       found: what the judge saw in them.
       stream: see `asg_jax.engine.programs.keys`.
-      weights: of every image token, for objectives that need them.
-      own: of the method.
+      weights: one number per image token, for objectives that need them.
+      own: what the method itself found out.
     """
 
     request: Request
@@ -94,8 +94,8 @@ class Appraisal(NamedTuple):
     """Signals and rewards of a step's drawings.
 
     Attributes:
-      signals: of each drawing, by name.
-      reward: of all together.
+      signals: one number per drawing, by the signal's name.
+      reward: weighted sum of the signals, one number per drawing.
       kept: prompts of which something was learned.
       picture: 8-bit pixels of the best drawing of each prompt.
     """
@@ -214,7 +214,7 @@ def learn_drawing(
         step; static under jit.
       slices: see `asg_jax.engine.roles.improve`; static under jit.
       base: frozen parameters.
-      state: before the step.
+      state: what the step began with.
       canvas: what the step brought to light.
     """
     record, memory = canvas.found.record, state.memory

@@ -48,11 +48,11 @@ def generation_change(
 
     Args:
       painter: a backbone of bits.
-      adapter: before the step.
+      adapter: what the step begins with.
       observed: its first drawing is looked at.
       trained: its first drawing is trained on.
       bits: first ones of either that count; the kernel has (2 bits)^2 entries.
-      rate: of plain gradient descent.
+      rate: step size of plain gradient descent, above 0.
     """
     look, learn = (bit_logits(painter, lesson, bits) for lesson in (observed, trained))
     x, u = (lesson.drawn.values[0, 0].ravel()[:bits] for lesson in (observed, trained))
@@ -72,7 +72,7 @@ def understanding_changes(
     """Changes of log p(y | x) of competing prompts, by Bayes' rule with a flat prior.
 
     Args:
-      changes: of log p(x | y), predicted or measured.
+      changes: how log p(x | y) changed in nats, predicted or measured.
       log_likelihoods: log p(x | y) before.
     """
     weights = bayes_weights(log_likelihoods)

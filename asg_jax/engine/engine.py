@@ -39,7 +39,7 @@ from asg_jax.engine.spending import evaluations, picture_tokens, rows, text_toke
 from asg_jax.engine.state import TrainState
 from asg_jax.engine.texts import Scribe
 from asg_jax.objectives.texts import Said
-from asg_jax.ops.slices import cut, uncut
+from asg_jax.ops.slices import part, uncut
 from asg_jax.prompts.language import Language
 from asg_jax.rollout.image import Drawings
 from asg_jax.rollout.text import Texts
@@ -78,7 +78,7 @@ class Learned(NamedTuple):
     judged: Any
 
 
-Judge = Literal["live", "frozen", "ema"]
+JudgeKind = Literal["live", "frozen", "ema"]
 # (base, state, batch) with static slices in front -> what was learned
 Learn = Callable[[int, PyTree, TrainState, Any], Learned]
 
@@ -89,7 +89,7 @@ class Engine:
 
     Attributes:
       model: what is worked with.
-      language: that it understands.
+      language: what prompts and answers are in.
       lengths: room for every sort of text.
       placement: how batches lie on devices.
       micro: examples that each device takes at a time in updates and drawings; None is all.
@@ -136,7 +136,7 @@ class Engine:
         """The model as a role; None is the frozen model."""
         return Params(self.model.base, None if role is None else state.roles[role].adapter)
 
-    def judge(self, state: TrainState, kind: Judge, role: str) -> Params:
+    def judge(self, state: TrainState, kind: JudgeKind, role: str) -> Params:
         """The model as the one that judges: a role as it is, the frozen model, or its average."""
         if kind == "ema":
             return Params(self.model.base, state.roles[role].evaluated)
@@ -146,7 +146,7 @@ class Engine:
         """Pictures as arrays on the host.
 
         Args:
-          pictures: of a step.
+          pictures: what a step works on, one an example.
           grid: (height, width) in image tokens at which they are to be drawn themselves, if so.
         """
         request = self.scribe.pictures(pictures)
@@ -212,7 +212,7 @@ class Engine:
         """Drawings as pictures that one can be asked about.
 
         Args:
-          pixels: in [0, 1], on devices.
+          pixels: RGB values in [0, 1], on devices.
           grid: their (height, width) in image tokens.
           count: prompts of this process.
 
@@ -236,6 +236,8 @@ class Engine:
         Others than these may be named.
         """
         wanted = facts & names(Replies)
+        if not wanted:
+            return Replies()
         answers = text_tokens(inquiry.questions, self.lengths.answer) if "answers" in wanted else 0
         told = text_tokens(inquiry.describe, self.lengths.caption) if "captions" in wanted else 0
         self.spent["scoring"] += self._seen(inquiry.viewing, answers + told)
@@ -257,6 +259,8 @@ class Engine:
         Others than these may be named.
         """
         wanted = facts & names(Likeness)
+        if not wanted:
+            return Likeness()
         texts = batch.prompts.prompt.ids.size
         texts += batch.captions.prompt.ids.size if batch.captions and "captions" in wanted else 0
         self.spent["scoring"] += self._seen(batch.viewing) + texts
@@ -356,4 +360,5 @@ def names(record: type) -> frozenset[str]:
 
 
 def _in_slices(program: Program, slices: int, params: Params, batch: PyTree) -> PyTree:
-    return uncut(jax.lax.map(partial(program, params), cut(batch, slices)))
+    run = lambda n: program(params, part(batch, slices, n))
+    return uncut(jax.lax.map(run, jnp.arange(slices)))

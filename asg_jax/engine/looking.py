@@ -29,7 +29,7 @@ class Look:
     Attributes:
       facts: names in `asg_jax.signals.table.Drawn`.
       questions: most questions on a prompt.
-      purpose: of the random numbers.
+      purpose: number that keeps these random numbers apart from others.
     """
 
     facts: Collection[str]
@@ -62,10 +62,10 @@ def look(
     """Looks at the drawings of prompts.
 
     Args:
-      engine: at work.
-      params: of the judge.
+      engine: the model at work.
+      params: parameters that the judge has.
       moment: the step.
-      prompts: that were drawn; None where there is none, and its drawings do not count.
+      prompts: what was drawn; None where there is no prompt, and its drawings do not count.
       viewing: the drawings.
       wanted: what is needed.
     """

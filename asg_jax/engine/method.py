@@ -42,14 +42,14 @@ class Examples:
       ids: numbers of the pictures in their source.
       rows: places in the whole batch of all processes, so that a picture that comes twice has
         random numbers of its own each time.
-      request: the pictures as `Method.prepare` made them, NumPy arrays.
+      request: the pictures as `Method.prepare` made them, NumPy arrays; None where nobody looks.
     """
 
     seed: int
     step: int
     ids: tuple[int, ...]
     rows: tuple[int, ...]
-    request: Request
+    request: Request | None
 
     def stream(self, purpose: int) -> UInt32[np.ndarray, "B 5"]:
         """Where random numbers come from; see `asg_jax.engine.programs.keys`."""
@@ -135,10 +135,11 @@ class Scorer(Protocol):
 
         Args:
           state: the roles.
-          examples: another picture of each text; questions are answered on it first.
+          examples: another picture of each text, where a signal compares; questions are answered
+            on it first.
           texts: what the pictures are to show.
           pictures: L of each text.
-          signals: of `asg_jax.signals.table.DRAWINGS`, or others like them.
+          signals: entries of `asg_jax.signals.table.DRAWINGS`, or others like them, by name.
         """
         ...
 

@@ -44,8 +44,8 @@ def pair_moment(
     """A step whose examples are pairs of pictures.
 
     Args:
-      engine: at work.
-      examples: of the step.
+      engine: the model at work.
+      examples: what the step works on.
       right: one picture of each pair.
       wrong: the other.
       second: whether the right one comes second, (B,).

@@ -41,7 +41,7 @@ def sort_pool(pool: Pool, queue: Queue, accepted: Bool[Array, " B"]) -> Pool:
     (Internal Gap, arXiv 2507.16663, algorithms 1 and 2, step by step.)
 
     Args:
-      pool: before the step.
+      pool: what waited when the step began.
       queue: the prompts of the step; those without tokens are none.
       accepted: which of them have a drawing that is told to show them.
     """

@@ -55,7 +55,7 @@ class Viewing:
     """Drawings as they are to be seen.
 
     Attributes:
-      pixels: in [0, 1].
+      pixels: RGB values in [0, 1].
       frame: the prompt of a picture of their size, without its features.
     """
 
@@ -98,9 +98,9 @@ class Replies:
       probability: what the judge gives the reference answers.
     """
 
-    answers: TextRollout | None
-    captions: TextRollout | None
-    probability: Float[Array, "B L M"] | None
+    answers: TextRollout | None = None
+    captions: TextRollout | None = None
+    probability: Float[Array, "B L M"] | None = None
 
 
 @pytree
@@ -168,11 +168,11 @@ class Likeness:
       features: what the vision tower gives for each drawing.
     """
 
-    prompts: Float[Array, "B D"] | None
-    captions: Float[Array, "B L D"] | None
-    pictures: Float[Array, "B L D"] | None
-    likelihood: Float[Array, "B L"] | None
-    features: Float[Array, "B L F"] | None
+    prompts: Float[Array, "B D"] | None = None
+    captions: Float[Array, "B L D"] | None = None
+    pictures: Float[Array, "B L D"] | None = None
+    likelihood: Float[Array, "B L"] | None = None
+    features: Float[Array, "B L F"] | None = None
 
 
 def keys(stream: UInt32[Array, "B S"], count: int) -> Key[Array, "B {count}"]:
@@ -227,9 +227,9 @@ class Lengths:
     """The most tokens that a text of each sort may have, its stop token included.
 
     Attributes:
-      question: that the Proposer asks.
-      answer: of the Solver.
-      caption: of a picture.
+      question: what the Proposer asks.
+      answer: what the Solver says to a question.
+      caption: what is said about a picture, and prompts.
       spec: questions on a caption, with their answers.
     """
 

@@ -25,13 +25,13 @@ def write_prompts(
     """A prompt for each example of a step; None where the model wrote none that fits.
 
     Args:
-      engine: at work.
-      params: of who writes.
+      engine: the model at work.
+      params: parameters that the writing role has.
       moment: the step.
-      source: of the prompts.
+      source: where prompts come from.
       given: the user's prompts; the number of a picture in its source chooses one.
-      temperature: of what is written.
-      purpose: of the random numbers.
+      temperature: divides the logits of what is written; 0 is greedy.
+      purpose: number that keeps these random numbers apart from others.
     """
     examples, language, scribe = moment.examples, engine.language, engine.scribe
     if source == "given":

@@ -31,7 +31,7 @@ class Memory:
 
     Attributes:
       anchor: factors of an older Generator, for objectives that need it; else None.
-      own: of the method.
+      own: what the method itself remembers.
     """
 
     anchor: Any
@@ -109,7 +109,7 @@ class Recipe:
         """A step's new state, and what it tells once it is asked.
 
         Args:
-          phase: of the step.
+          phase: name that the report gives the step.
           learned: what it gave.
           rows: a table for people, from what was judged.
         """

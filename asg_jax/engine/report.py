@@ -25,7 +25,7 @@ def spread(name: str, rewards: Float[Array, "B G"], mask: Bool[Array, "B G"]) ->
 
     Args:
       name: whose rewards they are.
-      rewards: in groups.
+      rewards: one number per sample, a group a row.
       mask: which of them count.
     """
     mean = masked_mean(rewards, mask)

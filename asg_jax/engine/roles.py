@@ -22,7 +22,7 @@ from asg_jax.objectives.losses import Losses
 from asg_jax.objectives.painter import DrawingLesson, Painter
 from asg_jax.objectives.texts import GRPO, TextLesson, TextObjective, text_losses
 from asg_jax.ops.masked import Scalar, masked_mean
-from asg_jax.ops.slices import cut, uncut
+from asg_jax.ops.slices import part, uncut
 from asg_jax.ranges import Range, bounded
 
 Metrics = dict[str, Array]
@@ -88,9 +88,10 @@ class Optimizer:
 
     Attributes:
       clip_norm: largest norm of a gradient.
-      weight_decay: per update, times the learning rate.
+      weight_decay: share of the factors that an update takes off, times the learning rate.
       warmup: updates over which the learning rate grows to its value.
-      average_decay: of the averaged factors that are evaluated, per update; 0 averages nothing.
+      average_decay: what the averaged factors that are evaluated keep per update, in [0, 1); 0
+        averages nothing.
       kl: whether drift from the frozen model is penalised; it is measured in any case.
     """
 
@@ -299,8 +300,8 @@ def _gradient(
 ) -> tuple[Array, Losses, PyTree]:
     """Sum of the kept losses, all of them, and the gradient of the sum."""
 
-    def total(adapter: Adapter, part: PyTree) -> tuple[Array, Losses]:
-        found = loss(adapter, part)
+    def total(adapter: Adapter, examples: PyTree) -> tuple[Array, Losses]:
+        found = loss(adapter, examples)
         return jnp.where(found.kept, found.values, 0).sum(), found
 
     of_part = jax.value_and_grad(total, has_aux=True)
@@ -308,12 +309,12 @@ def _gradient(
         (value, found), gradient = of_part(adapter, examples)
         return value, found, gradient
 
-    def add(sums: tuple[Array, PyTree], part: PyTree) -> tuple[tuple[Array, PyTree], Losses]:
-        (value, found), gradient = of_part(adapter, part)
+    def add(sums: tuple[Array, PyTree], n: Array) -> tuple[tuple[Array, PyTree], Losses]:
+        (value, found), gradient = of_part(adapter, part(examples, slices, n))
         return (sums[0] + value, jax.tree.map(jnp.add, sums[1], gradient)), found
 
     zero = (jnp.float32(0), jax.tree.map(jnp.zeros_like, adapter))
-    (value, gradient), found = jax.lax.scan(add, zero, cut(examples, slices))
+    (value, gradient), found = jax.lax.scan(add, zero, jnp.arange(slices))
     return value, uncut(found), gradient
 
 

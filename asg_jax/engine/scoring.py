@@ -82,8 +82,8 @@ class Depiction:
     """Pictures and G captions of each, of which the request's arrays have axes (B, G, ...).
 
     Attributes:
-      pixels: in [0, 1].
-      captions: to be drawn.
+      pixels: RGB values in [0, 1].
+      captions: G captions of each picture, as requests to draw.
       stream: see `asg_jax.engine.programs.keys`.
     """
 
@@ -153,8 +153,8 @@ def depict(
     Args:
       backbone: static under jit.
       draws: S; static under jit.
-      shift: of the times, as the sampler's; static under jit.
-      params: of the model that draws.
+      shift: moves the times towards noise, as the sampler's does; static under jit.
+      params: parameters that the drawing model has.
       batch: pictures and captions.
     """
     groups = jax.tree.leaves(batch.captions)[0].shape[1]

@@ -17,8 +17,8 @@ class Choice(NamedTuple):
     """Samples to learn from.
 
     Attributes:
-      places: of K samples in each group; None is all of them, in their order.
-      advantages: of each; positive ones are preferred to negative ones.
+      places: which K samples of each group; None is all of them, in their order.
+      advantages: one number per chosen sample; positive ones are preferred to negative ones.
       kept: which of them count.
     """
 
@@ -57,7 +57,7 @@ class Extremes:
     """The best samples of a group against the worst.
 
     Attributes:
-      count: of either.
+      count: how many of the best, and as many of the worst, at least 1.
       min_gap: a pair needs rewards that differ by more.
     """
 

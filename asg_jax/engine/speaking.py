@@ -25,7 +25,7 @@ class Scored:
 
     Attributes:
       said: the samples.
-      rewards: of each.
+      rewards: one number per text.
       kept: examples that count.
       stream: see `asg_jax.engine.programs.keys`.
     """
@@ -55,11 +55,11 @@ def learn_speaker(
 
     Args:
       backbone: static under jit.
-      settings: of the method, with a field for the role; static under jit.
-      name: of the role; static under jit.
+      settings: the method's, with a field for the role; static under jit.
+      name: which role learns; static under jit.
       slices: see `asg_jax.engine.roles.improve`; static under jit.
       base: frozen parameters.
-      state: before the step.
+      state: what the step began with.
       scored: what the role said.
     """
     rewards, of_step = scored.rewards, keys(scored.stream, 2)[0]

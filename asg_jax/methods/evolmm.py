@@ -39,15 +39,15 @@ class Settings:
     """Every number of the method; the defaults are the official code's.
 
     Attributes:
-      name: of the preset.
+      name: how configs and the command line call the preset.
       answers: N, to the question on each picture.
-      temperature: of questions and answers.
+      temperature: divides the logits of questions and answers, above 0.
       proposer, solver, optimizer: how the roles learn.
       proposer_every: steps of the Solver to one of the Proposer.
       lengths: room for texts.
       power, verbosity, terse: see `signals.rewards.agreement_rewards`.
       entropy, width: peak and band of the answers' entropy that a question should have, in nats.
-      momentum: of the running mean of either role's rewards, per sample.
+      momentum: what the running mean of either role's rewards keeps per sample, in [0, 1).
       shuffled: rewards are dealt at random among the samples of the batch: the control.
     """
 

@@ -25,7 +25,7 @@ class Settings(DrawingSettings):
     """See `asg_jax.engine.drawing.DrawingSettings`; the official judge is the live model.
 
     Attributes:
-      name: of the preset.
+      name: how configs and the command line call the preset.
     """
 
     name: Literal["gvu"] = "gvu"

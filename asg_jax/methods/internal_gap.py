@@ -37,7 +37,7 @@ class Settings(DrawingSettings):
     """See `asg_jax.engine.drawing.DrawingSettings`.
 
     Attributes:
-      name: of the preset.
+      name: how configs and the command line call the preset.
       drawing_steps: steps on new prompts, per cycle.
       replay_steps: steps on prompts of the pool after them; 0 is without replay.
       pool: prompts that wait at most; the oldest go.

@@ -17,7 +17,7 @@ import numpy as np
 from asg_jax.answers import normalize_answer
 from asg_jax.backbone import Params, Sampler
 from asg_jax.engine.drawing import DRAW, LEARN, REWRITE, TELL, WRITE
-from asg_jax.engine.engine import Judge, Moment
+from asg_jax.engine.engine import JudgeKind, Moment
 from asg_jax.engine.method import Examples, Phase, phase_of
 from asg_jax.engine.pairs import draw_one, pair_moment, prefers_first
 from asg_jax.engine.programs import Lengths
@@ -38,10 +38,11 @@ class Settings:
     For what is not told here see `asg_jax.engine.drawing.DrawingSettings`.
 
     Attributes:
-      name: of the preset.
-      evaluator_steps, reprompter_steps: of either stage; the paper has one cycle of both.
+      name: how configs and the command line call the preset.
+      evaluator_steps, reprompter_steps: steps that either stage takes; the paper has one cycle of
+        both.
       samples: answers to each comparison, and rewritings of each prompt.
-      temperature: of these.
+      temperature: divides their logits, above 0.
       judge: who compares the drawings of rewritten prompts.
       proposer, solver: how the roles learn.
     """
@@ -53,7 +54,7 @@ class Settings:
     temperature: float = bounded(1.0, above=0)
     source: Source = "captions"
     prompts: tuple[str, ...] = ()
-    judge: Judge = "live"
+    judge: JudgeKind = "live"
     proposer: TextRole = TextRole()
     solver: TextRole = TextRole()
     optimizer: Optimizer = Optimizer()

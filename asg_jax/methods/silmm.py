@@ -33,7 +33,7 @@ class Settings(DrawingSettings):
     """See `asg_jax.engine.drawing.DrawingSettings`.
 
     Attributes:
-      name: of the preset.
+      name: how configs and the command line call the preset.
       round: steps of each; the paper has three rounds in all.
     """
 

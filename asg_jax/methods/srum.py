@@ -33,7 +33,7 @@ class Settings(DrawingSettings):
     """See `asg_jax.engine.drawing.DrawingSettings`; the reward is the drawing's overall score.
 
     Attributes:
-      name: of the preset.
+      name: how configs and the command line call the preset.
       cells: (rows, columns) of the grid of regions, at most three of each.
       variant: form of the map: the official code's, which never repels, or the paper's.
     """

@@ -36,9 +36,9 @@ class Settings(DrawingSettings):
     """See `asg_jax.engine.drawing.DrawingSettings`.
 
     Attributes:
-      name: of the preset.
-      captions: of each picture.
-      caption_temperature: of these.
+      name: how configs and the command line call the preset.
+      captions: captions of each picture, at least 2.
+      caption_temperature: divides their logits, above 0.
       draws: pairs of time and noise by which a flow's likelihood is estimated.
       solver: how it learns.
     """

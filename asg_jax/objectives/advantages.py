@@ -20,7 +20,7 @@ class GroupStatistic:
     """What the centred rewards of a group are divided by.
 
     Attributes:
-      scaled: by their standard deviation; else by nothing.
+      scaled: whether they are divided by their standard deviation.
       ddof: what the number of samples is lessened by in the variance: 0 for that of the group, 1
         for the unbiased estimate.
       eps: added to the deviation.
@@ -108,7 +108,7 @@ def running_advantages(
     (EvoLMM, arXiv 2511.16672, baseline of either role.)
 
     Args:
-      baseline: before the first.
+      baseline: its value ahead of the first sample.
       rewards: one sample after another.
       momentum: what the baseline keeps of itself.
 

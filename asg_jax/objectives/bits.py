@@ -31,7 +31,7 @@ def bits_grpo_loss(
     Args:
       logits: the policy's, teacher-forced on the sampled bits.
       frozen: the same of the frozen model.
-      bits: that were sampled, without guidance and at temperature 1.
+      bits: what was sampled, without guidance and at temperature 1.
       advantages: those within each group.
       mask: which images exist.
       beta: coefficient of the KL to the frozen model.

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 
 from asg_jax.backbone import Adapter, Target
 from asg_jax.objectives.flow import drift, mean_square, regional_loss, step_kl
-from asg_jax.objectives.losses import Losses
+from asg_jax.objectives.losses import Losses, Objective
 from asg_jax.objectives.painter import (
     DrawingLesson,
     Painter,
@@ -47,13 +47,13 @@ from asg_jax.ranges import bounded
 Likelihood = Literal["draws", "steps"]
 
 
-class Fit(NamedTuple):
+class LogLikelihoods(NamedTuple):
     """How likely drawings are, per element.
 
     Attributes:
-      now: under the policy.
-      reference: under the model that preferences are measured from.
-      drift: between the two, in the unit of `asg_jax.objectives.drawings`.
+      now: the policy's.
+      reference: the same of the model that preferences are measured from.
+      drift: distance of the two, in the unit of `asg_jax.objectives.drawings`.
     """
 
     now: Float[Array, "B L"]
@@ -61,14 +61,14 @@ class Fit(NamedTuple):
     drift: Float[Array, "B L"]
 
 
-def fit(
+def log_likelihoods(
     painter: Painter, adapter: Adapter, lesson: DrawingLesson, draws: int, by: Likelihood
-) -> Fit:
+) -> LogLikelihoods:
     """The log-likelihoods of a lesson's drawings; see the head of this file.
 
     Args:
       painter: its anchor is the reference; without one, the frozen model.
-      adapter: of the policy.
+      adapter: the policy's factors.
       lesson: the drawings.
       draws: pairs of time and noise (flows, by draws).
       by: how a flow's likelihood is measured.
@@ -78,7 +78,7 @@ def fit(
         logits = painter.logits(lesson, adapter)
         frozen = still(painter.logits(lesson, painter.anchor))
         each = lambda x: bit_log_probs(x, values).mean((-2, -1))
-        return Fit(each(logits), each(frozen), bit_kl(logits, frozen).mean((-2, -1)))
+        return LogLikelihoods(each(logits), each(frozen), bit_kl(logits, frozen).mean((-2, -1)))
     if by == "steps":
         (mean, std), frozen = (
             painter.moments(lesson, adapter),
@@ -86,10 +86,14 @@ def fit(
         )
         after = recorded(lesson.drawn)[1:]
         each = lambda x: jax.vmap(gaussian_log_prob)(after, x, std).mean(0)
-        return Fit(each(mean), each(frozen), jax.vmap(step_kl)(mean, frozen, std).mean(0))
+        return LogLikelihoods(
+            each(mean), each(frozen), jax.vmap(step_kl)(mean, frozen, std).mean(0)
+        )
     now, frozen, goal, _ = predictions(painter, adapter, lesson, draws)
     each = lambda x: -mean_square(x - goal).mean(0)
-    return Fit(each(now), each(frozen), (drift(now, frozen) / mean_square(frozen)).mean(0))
+    return LogLikelihoods(
+        each(now), each(frozen), (drift(now, frozen) / mean_square(frozen)).mean(0)
+    )
 
 
 def predictions(
@@ -123,22 +127,19 @@ def _preferring(
 
 
 @dataclass(frozen=True)
-class DrawingDPO:
+class DrawingDPO(Objective):
     """Direct preference optimisation of drawings, and cross-entropy of the preferred ones.
 
     The reference is in the margin: the coefficient of the drift does not act.
 
     Attributes:
-      beta: of the margin.
+      beta: multiplies the margin, above 0.
       nll: weight of minus the log-likelihood per element of the preferred drawings.
       draws: pairs of time and noise per drawing (flow backbones).
-      likelihood: of a flow's drawings.
+      likelihood: how a flow's drawings get theirs; see the head of this file.
     """
 
-    name: ClassVar[str] = "drawing_dpo"
-    kinds: ClassVar[tuple[str, ...]] = ("flow", "bits")
-    imitates: ClassVar[bool] = False
-    anchored: ClassVar[bool] = False
+    name = "drawing_dpo"
     beta: float = bounded(0.1, above=0)
     nll: float = bounded(0.0, least=0)
     draws: int = bounded(4, least=1)
@@ -148,7 +149,7 @@ class DrawingDPO:
         self, painter: Painter, adapter: Adapter, lesson: DrawingLesson, beta: Scalar
     ) -> Losses:
         """The loss of every preferred drawing."""
-        found = fit(painter, adapter, lesson, self.draws, self.likelihood)
+        found = log_likelihoods(painter, adapter, lesson, self.draws, self.likelihood)
         elements = math.prod(lesson.drawn.values.shape[-2:])
         scores = dpo_scores(elements * found.now, elements * found.reference, self.beta)
         losses = _preferring(scores, scores, lesson, found.drift)
@@ -156,19 +157,16 @@ class DrawingDPO:
 
 
 @dataclass(frozen=True)
-class DrawingSimPO:
+class DrawingSimPO(Objective):
     """Preference by log-likelihoods per element, without a reference. (SimPO, arXiv 2405.14734.)
 
     Attributes:
-      beta: of the difference.
+      beta: multiplies the difference of log-likelihoods, above 0.
       gamma: what beta times the difference should be at least.
       draws, likelihood: see `DrawingDPO`.
     """
 
-    name: ClassVar[str] = "drawing_simpo"
-    kinds: ClassVar[tuple[str, ...]] = ("flow", "bits")
-    imitates: ClassVar[bool] = False
-    anchored: ClassVar[bool] = False
+    name = "drawing_simpo"
     beta: float = bounded(2.0, above=0)
     gamma: float = bounded(0.5, least=0)
     draws: int = bounded(4, least=1)
@@ -178,13 +176,13 @@ class DrawingSimPO:
         self, painter: Painter, adapter: Adapter, lesson: DrawingLesson, beta: Scalar
     ) -> Losses:
         """The loss of every preferred drawing."""
-        found = fit(painter, adapter, lesson, self.draws, self.likelihood)
+        found = log_likelihoods(painter, adapter, lesson, self.draws, self.likelihood)
         gained = found.now - found.reference
         return _preferring(self.beta * found.now, gained, lesson, found.drift, self.gamma)
 
 
 @dataclass(frozen=True)
-class FeatureDPO:
+class FeatureDPO(Objective):
     """DPO whose log-likelihood is minus a distance of features. (KC-DPO, arXiv 2412.05818.)
 
     The features are what the model predicts of a drawing from what it is given of it: on flows the
@@ -192,16 +190,13 @@ class FeatureDPO:
     teacher-forced. With unpooled squared distances this is DPO of Gaussians.
 
     Attributes:
-      gamma: of the margin.
-      pool: of the features over image tokens.
-      distance: between features.
+      gamma: multiplies the margin, above 0.
+      pool: how features are joined over image tokens before they are compared.
+      distance: how far apart features are.
       draws: pairs of time and noise per drawing (flow backbones).
     """
 
-    name: ClassVar[str] = "feature_dpo"
-    kinds: ClassVar[tuple[str, ...]] = ("flow", "bits")
-    imitates: ClassVar[bool] = False
-    anchored: ClassVar[bool] = False
+    name = "feature_dpo"
     gamma: float = bounded(10.0, above=0)
     pool: Pool = "mean"
     distance: Distance = "cosine"
@@ -230,7 +225,7 @@ class FeatureDPO:
 
 
 @dataclass(frozen=True)
-class Regional:
+class Regional(Objective):
     """Flow matching on the drawn images, better places with more weight. (SRUM, arXiv 2510.12784.)
 
     Attributes:
@@ -238,10 +233,8 @@ class Regional:
       draws: pairs of time and noise per drawing.
     """
 
-    name: ClassVar[str] = "regional"
-    kinds: ClassVar[tuple[str, ...]] = ("flow",)
-    imitates: ClassVar[bool] = False
-    anchored: ClassVar[bool] = False
+    name = "regional"
+    kinds = ("flow",)
     regularization: float = bounded(0.5, least=0)
     draws: int = bounded(1, least=1)
 

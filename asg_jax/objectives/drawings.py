@@ -8,7 +8,6 @@ is the exact KL in nats per bit.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +22,7 @@ from asg_jax.objectives.drawing_preferences import (
     Regional,
 )
 from asg_jax.objectives.flow import drift, flow_grpo_loss, mean_square, nft_loss, rwr_loss, step_kl
-from asg_jax.objectives.losses import Losses
+from asg_jax.objectives.losses import Losses, Objective
 from asg_jax.objectives.painter import (
     DrawingLesson,
     Painter,
@@ -39,7 +38,7 @@ from asg_jax.ranges import bounded
 
 
 @dataclass(frozen=True)
-class RWR:
+class RWR(Objective):
     """Flow matching on the drawn images, the better ones with more weight.
 
     Prompts whose drawings are equally good are left out: all that they could teach is the sampler's
@@ -50,10 +49,8 @@ class RWR:
       draws: pairs of time and noise per image.
     """
 
-    name: ClassVar[str] = "rwr"
-    kinds: ClassVar[tuple[str, ...]] = ("flow",)
-    imitates: ClassVar[bool] = False
-    anchored: ClassVar[bool] = False
+    name = "rwr"
+    kinds = ("flow",)
     temperature: float = bounded(1.0, above=0)
     draws: int = bounded(1, least=1)
 
@@ -72,7 +69,7 @@ class RWR:
 
 
 @dataclass(frozen=True)
-class NFT:
+class NFT(Objective):
     """Towards good images and, mirrored at an older policy, away from bad ones.
 
     (DiffusionNFT, arXiv 2509.16117.)
@@ -82,10 +79,9 @@ class NFT:
       decay: how much of the older policy's factors an update keeps.
     """
 
-    name: ClassVar[str] = "nft"
-    kinds: ClassVar[tuple[str, ...]] = ("flow",)
-    imitates: ClassVar[bool] = False
-    anchored: ClassVar[bool] = True
+    name = "nft"
+    kinds = ("flow",)
+    anchored = True
     draws: int = bounded(1, least=1)
     decay: float = bounded(0.9, least=0, below=1)
 
@@ -101,17 +97,15 @@ class NFT:
 
 
 @dataclass(frozen=True)
-class DrawingImitation:
+class DrawingImitation(Objective):
     """Flow matching on the images that are kept, or the cross-entropy of their bits.
 
     Attributes:
       draws: pairs of time and noise per image (flow backbones).
     """
 
-    name: ClassVar[str] = "drawing_imitation"
-    kinds: ClassVar[tuple[str, ...]] = ("flow", "bits")
-    imitates: ClassVar[bool] = True
-    anchored: ClassVar[bool] = False
+    name = "drawing_imitation"
+    imitates = True
     draws: int = bounded(1, least=1)
 
     def losses(
@@ -133,17 +127,15 @@ class DrawingImitation:
 
 
 @dataclass(frozen=True)
-class FlowGRPO:
+class FlowGRPO(Objective):
     """GRPO over the recorded steps of a stochastic sampler. (Flow-GRPO, arXiv 2505.05470.)
 
     Attributes:
       clip: the ratio acts within [1 - clip, 1 + clip].
     """
 
-    name: ClassVar[str] = "flow_grpo"
-    kinds: ClassVar[tuple[str, ...]] = ("flow",)
-    imitates: ClassVar[bool] = False
-    anchored: ClassVar[bool] = False
+    name = "flow_grpo"
+    kinds = ("flow",)
     clip: float = bounded(0.2, above=0, below=1)
 
     def losses(
@@ -169,7 +161,7 @@ class FlowGRPO:
 
 
 @dataclass(frozen=True)
-class BitsGRPO:
+class BitsGRPO(Objective):
     """GRPO whose tokens are the sampled bits.
 
     Attributes:
@@ -177,10 +169,8 @@ class BitsGRPO:
       correction: see `objectives.texts.GRPO`.
     """
 
-    name: ClassVar[str] = "bits_grpo"
-    kinds: ClassVar[tuple[str, ...]] = ("bits",)
-    imitates: ClassVar[bool] = False
-    anchored: ClassVar[bool] = False
+    name = "bits_grpo"
+    kinds = ("bits",)
     clip: float = bounded(0.2, above=0, below=1)
     correction: float = bounded(0.0, least=0)
 

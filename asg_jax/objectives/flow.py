@@ -135,7 +135,7 @@ def flow_grpo_loss(
       x_next: recorded latents after every step.
       mean: the policy's Gaussian at every step, from the recorded latents before it.
       frozen_mean: the same of the frozen model.
-      std: that of both Gaussians (`ops.flow.sde_moments`); steps without noise do not count.
+      std: deviation of both Gaussians (`ops.flow.sde_moments`); steps without noise do not count.
       advantages: those within each group.
       mask: which images exist.
       beta: coefficient of the KL to the frozen model.
@@ -165,7 +165,7 @@ def regional_loss(
     Args:
       prediction: velocity of the policy at a noisy version of the rewarded picture.
       goal: noise - rewarded picture.
-      weights: of every image token; negative ones repel (`signals.regions.reward_map`).
+      weights: one number per image token; negative ones repel (`signals.regions.reward_map`).
       reference_goal: noise - reference picture.
       regularization: lambda, weight of the plain part.
     """

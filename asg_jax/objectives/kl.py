@@ -26,12 +26,12 @@ def kl_coefficient_update(
 
     Args:
       beta: coefficient before the step.
-      kl: of every sample.
+      kl: distance from the frozen model, one number per sample.
       kept: samples that count.
       target: mean KL at which the coefficient stays.
       rate: beta is multiplied by exp(rate (kl - target) / target).
       least: lower bound; 1e-8 in EvoLMM (arXiv 2511.16672).
-      reach: of the relative error; EvoLMM has no bound.
+      reach: bound on the relative error, above 0; EvoLMM has none.
     """
     kl = masked_mean(kl, kept, empty=jnp.nan)
     error = jnp.clip((kl - target) / target, -reach, reach)

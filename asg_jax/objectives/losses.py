@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from jaxtyping import Array, Bool, Float
 
@@ -26,3 +27,19 @@ class Losses:
     kept: Bool[Array, "B G"]
     drift: Float[Array, "B G"]
     measures: Mapping[str, Float[Array, "B G"]]
+
+
+class Objective:
+    """What holds of an objective whatever its numbers are.
+
+    Attributes:
+      name: how settings call it.
+      kinds: backbones that it trains (`asg_jax.backbone.Spec.kind`), if it learns from drawings.
+      imitates: whether it learns from the best sample of a group alone.
+      anchored: whether it also needs the factors of an older policy.
+    """
+
+    name: ClassVar[str]
+    kinds: ClassVar[tuple[str, ...]] = ("flow", "bits")
+    imitates: ClassVar[bool] = False
+    anchored: ClassVar[bool] = False

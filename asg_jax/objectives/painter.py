@@ -39,7 +39,7 @@ class DrawingLesson:
       advantages: how much better than expected each image was.
       kept: images that count.
       keys: one for each prompt, for the times and noise of flow losses.
-      weights: of every image token, for objectives that need them.
+      weights: one number per image token, for objectives that need them.
     """
 
     request: Request

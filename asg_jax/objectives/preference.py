@@ -24,7 +24,7 @@ def preference_loss(
     """-log sigmoid(margin), stable at any size.
 
     Args:
-      margin: by how much the chosen sample is preferred.
+      margin: how far the chosen sample is preferred; below 0 where it is not.
       smoothing: share of the pairs that are taken to be the wrong way round.
     """
     return (1 - smoothing) * jax.nn.softplus(-margin) + smoothing * jax.nn.softplus(margin)

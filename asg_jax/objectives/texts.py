@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from asg_jax.backbone import Adapter, Backbone, Params, PyTree, Request, encode
 from asg_jax.objectives.kl import k3
-from asg_jax.objectives.losses import Losses
+from asg_jax.objectives.losses import Losses, Objective
 from asg_jax.objectives.policy_gradient import Means, grpo_loss, reinforce_loss
 from asg_jax.objectives.preference import dpo_scores, pairwise_losses
 from asg_jax.ops.masked import Scalar, masked_mean, sequence_means
@@ -60,7 +59,7 @@ class TextLesson:
 
 
 @dataclass(frozen=True)
-class GRPO:
+class GRPO(Objective):
     """Clipped policy gradient with the k3 penalty. (GRPO, arXiv 2402.03300.)
 
     A rollout serves one update, so the ratio is taken against the policy's own stopped value, which
@@ -72,8 +71,7 @@ class GRPO:
         leaves the gap between the two uncorrected. (Truncated importance sampling.)
     """
 
-    name: ClassVar[str] = "grpo"
-    imitates: ClassVar[bool] = False
+    name = "grpo"
     clip: float = bounded(0.2, above=0, below=1)
     correction: float = bounded(0.0, least=0)
 
@@ -89,11 +87,10 @@ class GRPO:
 
 
 @dataclass(frozen=True)
-class Reinforce:
+class Reinforce(Objective):
     """Plain policy gradient with the exact KL as penalty; a baseline is in the advantages."""
 
-    name: ClassVar[str] = "reinforce"
-    imitates: ClassVar[bool] = False
+    name = "reinforce"
 
     def loss(
         self, stats: TokenStats, sampled: Array, advantages: Array, mask: Array, beta: Scalar
@@ -103,11 +100,11 @@ class Reinforce:
 
 
 @dataclass(frozen=True)
-class Imitation:
+class Imitation(Objective):
     """Cross-entropy of the texts that are kept, with the exact KL as penalty."""
 
-    name: ClassVar[str] = "imitation"
-    imitates: ClassVar[bool] = True
+    name = "imitation"
+    imitates = True
 
     def loss(
         self, stats: TokenStats, sampled: Array, advantages: Array, mask: Array, beta: Scalar
@@ -118,19 +115,18 @@ class Imitation:
 
 
 @dataclass(frozen=True)
-class DPO:
+class DPO(Objective):
     """Direct preference optimisation, and cross-entropy of the preferred texts.
 
     (DPO, arXiv 2305.18290.) The frozen model is the reference; it is in the margin, so that the
     coefficient of the drift does not act.
 
     Attributes:
-      beta: of the margin.
+      beta: multiplies the margin, above 0.
       nll: weight of the preferred texts' cross-entropy per token.
     """
 
-    name: ClassVar[str] = "dpo"
-    imitates: ClassVar[bool] = False
+    name = "dpo"
     beta: float = bounded(0.1, above=0)
     nll: float = bounded(0.0, least=0)
 
@@ -146,16 +142,15 @@ class DPO:
 
 
 @dataclass(frozen=True)
-class SimPO:
+class SimPO(Objective):
     """Preference by log-likelihoods per token, without a reference. (SimPO, arXiv 2405.14734.)
 
     Attributes:
-      beta: of the difference.
+      beta: multiplies the difference of log-likelihoods per token, above 0.
       gamma: what beta times the difference should be at least.
     """
 
-    name: ClassVar[str] = "simpo"
-    imitates: ClassVar[bool] = False
+    name = "simpo"
     beta: float = bounded(2.0, above=0)
     gamma: float = bounded(0.5, least=0)
 

@@ -46,7 +46,7 @@ class Language:
       write: what a model is told to write a prompt out of nothing.
       rewrite: the same in other words: what it is told to write a better form of a `{caption}`.
       yes: spellings of yes as an answer's first word, as many as a tokenizer may tell apart.
-      no: of no.
+      no: spellings of no, likewise.
       sides: answers to `compare`: the first picture, and the second.
     """
 

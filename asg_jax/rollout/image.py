@@ -32,7 +32,7 @@ class Drawings:
 
     Attributes:
       values: what the backbone generates: latents, tokens or bits.
-      pixels: in [0, 1].
+      pixels: RGB values in [0, 1].
       pictures: the same as 8-bit values.
       keys: conditions were drawn under them; learning computes these anew.
       latents: those before every step of a stochastic sampler and after the last one, else None.

@@ -34,7 +34,7 @@ class Plan:
     Attributes:
       trajectories: N, at the start.
       survivors: K, kept at every scored step; the paper keeps a quarter.
-      decay: by which the width shrinks with every scored step.
+      decay: what divides the width at every scored step, above 1.
       explore: share of the steps before the first score; the paper's is a quarter.
       refine: share of the steps after which the survivors run alone.
     """
@@ -55,9 +55,9 @@ class Search(NamedTuple):
     """What a search found, and what it took.
 
     Attributes:
-      pixels: of the K survivors, the best first.
-      scores: of these.
-      evaluations: of the network, one for each trajectory and step.
+      pixels: RGB values in [0, 1] of the K survivors, the best first.
+      scores: verdicts on the survivors.
+      evaluations: calls of the network, one for each trajectory and step.
       verdicts: images that were looked at.
     """
 
@@ -100,9 +100,9 @@ def search(
 
     Args:
       backbone: a flow needs a sampler with noise, without which branches would not differ.
-      params: of the generator.
+      params: parameters that the Generator has.
       request: one prompt.
-      key: of everything random.
+      key: gives everything random.
       sampler: settings of the drawings.
       plan: widths.
       verdict: scores what states predict.

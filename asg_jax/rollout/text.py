@@ -74,7 +74,7 @@ class TextRollout:
         return Texts(self.ids, self.mask)
 
 
-class Drawn(NamedTuple):
+class SampledToken(NamedTuple):
     """One token of every sample, with its statistics."""
 
     token: Int[Array, "B G"]
@@ -99,7 +99,9 @@ class _Loop(NamedTuple):
     cache: Cache
 
 
-def draw(logits: Float[Array, "B G V"], keys: Key[Array, "B G"], sampler: TextSampler) -> Drawn:
+def draw(
+    logits: Float[Array, "B G V"], keys: Key[Array, "B G"], sampler: TextSampler
+) -> SampledToken:
     """Draws a token of every sample (Gumbel-max); equal keys and logits give equal tokens."""
     temperature = _divisor(sampler.temperature)
     truncated = sampler.top_k is not None or sampler.top_p is not None
@@ -114,7 +116,7 @@ def draw(logits: Float[Array, "B G V"], keys: Key[Array, "B G"], sampler: TextSa
     log_prob = stats.log_prob
     if truncated:
         log_prob = jnp.take_along_axis(policy, token[..., None], axis=-1)[..., 0]
-    return Drawn(token, jnp.where(greedy, 0, log_prob), stats.plain_log_prob, stats.entropy)
+    return SampledToken(token, jnp.where(greedy, 0, log_prob), stats.plain_log_prob, stats.entropy)
 
 
 def sample_text(
@@ -244,7 +246,7 @@ def _empty(shape: tuple[int, ...], sampler: TextSampler, cache: Cache) -> _Loop:
     return _Loop(rollout, token, jnp.ones(shape, bool), jnp.zeros((), jnp.int32), cache)
 
 
-def _record(rollout: TextRollout, drawn: Drawn, live: Array, n: Array) -> TextRollout:
+def _record(rollout: TextRollout, drawn: SampledToken, live: Array, n: Array) -> TextRollout:
     """Writes token n of the samples that are not over."""
 
     def write(old: Array, new: Array) -> Array:

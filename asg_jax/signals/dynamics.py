@@ -71,8 +71,8 @@ def delta_understanding(
     """Change of log p(y | x) by Bayes' rule, from those of log p(x | y) of all competing prompts.
 
     Args:
-      changes: of the picture's log-likelihood under every prompt.
-      weights: of the prompts, see `likelihood.bayes_weights`.
-      index: of the prompt that is asked about.
+      changes: how the picture's log-likelihood under every prompt changed, in nats.
+      weights: shares of the prompts, see `likelihood.bayes_weights`.
+      index: place of the prompt that is asked about.
     """
     return (weights * (changes[index] - changes)).sum()

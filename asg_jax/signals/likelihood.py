@@ -19,10 +19,10 @@ class Estimate(NamedTuple):
     """A mean over S random draws that all samples of a group share.
 
     Attributes:
-      mean: of each sample.
-      variance: of the mean, less what the group has in common; what ranks a group is as sure as
-        this. NaN for a single draw.
-      alone: of the mean with all that it has, as draws of its own would give each sample.
+      mean: average over the draws of each sample.
+      variance: how unsure the mean is, less what the group has in common; what ranks a group is as
+        sure as this. NaN for a single draw.
+      alone: how unsure the mean is in all, as draws of its own would leave each sample.
     """
 
     mean: Float[Array, "*batch G"]
@@ -66,7 +66,7 @@ def estimate(values: Float[Array, "*batch G S"]) -> Estimate:
     """The mean over draws, and how sure it is.
 
     Args:
-      values: of G samples at the same S draws each.
+      values: what S shared draws found for each of G samples.
     """
     draws = values.shape[-1]
     centred = values - values.mean(-2, keepdims=True)

@@ -30,11 +30,11 @@ def reward_map(
     of all boxes the weight is 0.
 
     Args:
-      boxes: of the regions; what lies outside the picture is cut off, inverted ones do not count.
-      scores: of the regions.
-      overall: of the whole picture.
+      boxes: regions; what lies outside the picture is cut off, inverted ones do not count.
+      scores: one number per region.
+      overall: score of the whole picture.
       size: (height, width).
-      variant: of the two forms.
+      variant: which of the two forms.
     """
     height, width = size
     rows, columns = jnp.arange(height)[:, None], jnp.arange(width)

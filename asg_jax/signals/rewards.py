@@ -132,9 +132,9 @@ def agreement_rewards(
     (EvoLMM, arXiv 2511.16672, reward of the Solver.)
 
     Args:
-      shares: of the votes that an answer's own class has.
-      words: before the answer span.
-      power: of the share.
+      shares: share of the votes that an answer's own class has, in [0, 1].
+      words: how many stand before the answer span.
+      power: exponent of the share.
       verbosity: largest cost of words, as a share of the reward; it is reached at twice `terse`.
       terse: words that cost nothing.
     """

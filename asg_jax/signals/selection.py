@@ -14,8 +14,8 @@ class Pairs(NamedTuple):
     """K better and K worse samples of each group, as places in it.
 
     Attributes:
-      better: from the best downwards.
-      worse: from the worst upwards.
+      better: places of samples, the best first.
+      worse: places of samples, the worst first.
       exists: which of the K pairs there are.
     """
 
@@ -38,7 +38,7 @@ def extremes(
     """The best against the worst. (SUDER, arXiv 2506.07963; SILMM, arXiv 2412.05818.)
 
     Args:
-      rewards: of the samples.
+      rewards: one number per sample.
       mask: which of them exist.
       count: K; a sample is in one pair at most.
       min_gap: a pair needs rewards that differ by more.
@@ -61,7 +61,7 @@ def accepted_pair(
     Args:
       p_yes: probability of acceptance.
       mask: which samples exist.
-      threshold: from which on a sample is accepted.
+      threshold: least probability with which a sample is accepted, in [0, 1].
     """
     mask = jnp.broadcast_to(mask, p_yes.shape)
     accepted, refused = mask & (p_yes >= threshold), mask & (p_yes < threshold)

@@ -27,7 +27,7 @@ class Asked:
     """K questions on each of B pictures, and what the answers to them say.
 
     Attributes:
-      vote: over the answers to each question.
+      vote: what the answers to each question agree on.
       difficulty: percentile of the greedy answer's token entropy among recent ones.
       target: running entropy target of the votes, in nats.
       answered: questions that were answered.
@@ -51,12 +51,12 @@ class Drawn:
       match: agreement of the majority's answer with the reference, in [0, 1].
       fraction: share of the majority.
       contradiction: 1 where one says yes and the other no.
-      probability: of the reference answer; None if no signal needs it.
+      probability: what the judge gives the reference answer, in [0, 1]; None if no signal needs it.
       prompts: embeddings of the prompts.
       captions: embeddings of the drawings' captions.
       pictures: embeddings of the drawings in the space of the texts; None if no signal needs them.
-      likelihood: of the prompt given the drawing, in nats per token; None if no signal needs it.
-      features: of the drawings, from the vision tower.
+      likelihood: nats per token of the prompt given the drawing; None if no signal needs it.
+      features: what the vision tower gives for the drawings, normalised.
       verdict: probabilities that a drawing is told to show its prompt, or not to.
       answers: probabilities of what is right, and of its contrary, as the answer to each question.
     """
@@ -89,6 +89,10 @@ class Numbers:
     fidelity: Fidelity = field(default_factory=Fidelity)
 
 
+# Facts that come from answers about a drawing beside those about another picture of its prompt.
+COMPARED = frozenset({"match", "fraction", "contradiction", "probability"})
+
+
 @dataclass(frozen=True)
 class Signal:
     """One signal.
@@ -100,6 +104,11 @@ class Signal:
 
     read: Callable[[Any, Numbers], Float[Array, "B G"]]
     needs: tuple[str, ...] = ()
+
+    @property
+    def compares(self) -> bool:
+        """Whether it asks the same about a drawing and about another picture of its prompt."""
+        return not COMPARED.isdisjoint(self.needs)
 
 
 def consistency(asked: Asked, numbers: Numbers) -> Float[Array, "B K"]:
@@ -240,9 +249,9 @@ def check_weights(
     """Makes sure that a reward names signals of its table, and that they can be read.
 
     Args:
-      name: of the setting.
-      table: of the signals.
-      weights: of the reward.
+      name: how the setting is called in errors.
+      table: the signals, by name.
+      weights: factors of the signals in the reward, by name; 0 leaves one out.
       known: optional facts that the method finds out; None is all.
 
     Raises:

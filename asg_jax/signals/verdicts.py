@@ -37,7 +37,7 @@ def yes_no(
     """Pools the spellings of yes and of no, each by its first token.
 
     Args:
-      logits: of the first token of an answer, over the vocabulary.
+      logits: scores of the first token of an answer, over the vocabulary.
       yes_ids: first tokens of the spellings of yes, each once; negative ones do not count.
       no_ids: those of no.
     """

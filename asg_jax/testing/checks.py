@@ -42,8 +42,8 @@ def check_backbone(
     give the same bits twice.
 
     Args:
-      backbone: in float32, small enough to run here.
-      processor: of the same model.
+      backbone: computes in float32, and is small enough to run here.
+      processor: belongs to the same model.
       base: parameters; random ones without them.
       tolerance: absolute and relative, of what must agree up to rounding.
 

@@ -62,7 +62,7 @@ def check_signal(
     look at other examples. Where a drawing does not exist it may be anything.
 
     Args:
-      signal: that is checked.
+      signal: what is checked.
       of: what it reads.
       numbers: thresholds; the defaults without them.
 

@@ -17,7 +17,7 @@ def make_tiny(size: str, folder: Path, seed: int = 0) -> Model:
     Args:
       size: one that pre-training starts from, such as bagel-tiny or vargpt-tiny.
       folder: takes its json and tokenizer files.
-      seed: of the weights.
+      seed: gives the weights.
 
     Raises:
       UserError: there is no such size.

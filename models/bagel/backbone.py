@@ -9,9 +9,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from asg_jax.backbone import (
-    Draw,
-    Flow,
-    Image,
     Params,
     Prompts,
     Sampler,
@@ -23,11 +20,11 @@ from asg_jax.models.bagel import drawing
 from asg_jax.models.bagel.config import BagelConfig
 from asg_jax.models.bagel.drawing import Condition
 from asg_jax.models.bagel.model import Bagel
-from asg_jax.models.layers.backbone import TextBackbone
+from asg_jax.models.layers.backbone import FlowBackbone
 
 
 @dataclass(frozen=True)
-class BagelBackbone(TextBackbone[Bagel]):
+class BagelBackbone(FlowBackbone[Bagel]):
     """Implements `asg_jax.backbone.Backbone`; hashable, so it can be a static argument of jit."""
 
     network: ClassVar = Bagel
@@ -46,9 +43,6 @@ class BagelBackbone(TextBackbone[Bagel]):
             axes=1,
             vocabulary=config.language.vocabulary,
         )
-
-    def encode_image(self, params: Params, image: Image) -> Float[Array, "B N D"]:
-        return self.model(params).image_rows(image)
 
     def encode_target(
         self, params: Params, pixels: Float[Array, "B H W 3"], key: Key[Array, ""] | None
@@ -80,11 +74,6 @@ class BagelBackbone(TextBackbone[Bagel]):
     ) -> State:
         return drawing.step(self.model(params), condition, state, i, sampler)
 
-    def preview(
-        self, params: Params, condition: Condition, state: State, sampler: Sampler
-    ) -> Target:
-        return Target(state.inner.clean, sampler.grid)
-
     def pixels(
         self, params: Params, condition: Condition, target: Target, keys: Key[Array, "B G"]
     ) -> Float[Array, "B G H W 3"]:
@@ -102,13 +91,3 @@ class BagelBackbone(TextBackbone[Bagel]):
         grid: tuple[int, int],
     ) -> Float[Array, "B G L C"]:
         return self.model(params).velocity(condition.main, x, t, grid)
-
-    def terms(
-        self, params: Params, condition: Condition, target: Target, draw: Draw | None
-    ) -> Flow:
-        if draw is None:
-            raise ValueError("a flow backbone needs times and noise to compare velocities")
-        t = draw.t[..., None, None]
-        noisy = (1 - t) * target.values + t * draw.noise
-        prediction = self.velocity(params, condition, noisy, draw.t, target.grid)
-        return Flow(prediction, draw.noise - target.values)

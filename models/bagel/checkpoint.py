@@ -7,7 +7,6 @@ from pathlib import Path
 from jax.sharding import Mesh
 
 from asg_jax.backbone import PyTree
-from asg_jax.errors import UserError
 from asg_jax.models import checkpoint as files
 from asg_jax.models.bagel.backbone import BagelBackbone
 from asg_jax.models.bagel.config import read_config, write_config
@@ -108,8 +107,7 @@ def load(
 
 def stored_dtype(folder: Path) -> str:
     """The dtype in which a folder keeps the weights of the network."""
-    codes = set(Checkpoint([_main_file(folder)]).dtype.values())
-    return "float32" if codes == {"F32"} else "bfloat16"
+    return files.network_dtype([_main_file(folder)])
 
 
 def open_config(folder: Path, dtype: str = "bfloat16") -> BagelBackbone:
@@ -118,8 +116,7 @@ def open_config(folder: Path, dtype: str = "bfloat16") -> BagelBackbone:
     Raises:
       UserError: the folder or a json file is missing or damaged.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder} is no folder; name the folder of a BAGEL checkpoint.")
+    files.check_folder(folder, "BAGEL")
     return BagelBackbone(read_config(folder).compute(dtype))
 
 
@@ -127,7 +124,7 @@ def export(folder: Path, backbone: BagelBackbone, base: PyTree, tokenizer: Path 
     """Writes an official folder: json files, both safetensors files, the tokenizer's files.
 
     Args:
-      folder: that is not there yet, or empty; it appears when it is whole.
+      folder: a place where nothing is yet, or an empty folder; it appears when it is whole.
       backbone: its configuration goes into the json files.
       base: parameters, written in the dtype in which they are held.
       tokenizer: folder whose tokenizer files are copied, if any.

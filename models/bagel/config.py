@@ -19,7 +19,7 @@ from asg_jax.models.config_files import (
     rotary,
     write_objects,
 )
-from asg_jax.models.layers.language import LanguageConfig
+from asg_jax.models.layers.language import QWEN2_7B, LanguageConfig
 from asg_jax.models.layers.mlp import ACTIVATIONS
 from asg_jax.models.layers.vae import VAEConfig
 
@@ -51,19 +51,7 @@ class SpecialTokens:
 class BagelConfig:
     """Everything that fixes the network; defaults are those of BAGEL-7B-MoT."""
 
-    language: LanguageConfig = LanguageConfig(
-        vocabulary=152064,
-        width=3584,
-        layers=28,
-        heads=28,
-        kv_heads=4,
-        head_width=128,
-        inner=18944,
-        theta=1e6,
-        eps=1e-6,
-        qk_norm=True,
-        experts=2,
-    )
+    language: LanguageConfig = replace(QWEN2_7B, qk_norm=True, experts=2)
     vision: VisionConfig = VisionConfig()
     vae: VAEConfig = VAEConfig()
     tokens: SpecialTokens = SpecialTokens()

@@ -6,10 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from jax import Array
-from jax.sharding import Mesh
-
-from asg_jax.backbone import Params, PyTree
 from asg_jax.models.bagel import checkpoint
 from asg_jax.models.bagel.adapters import ROLES
 from asg_jax.models.bagel.backbone import BagelBackbone
@@ -17,10 +13,9 @@ from asg_jax.models.bagel.config import BagelConfig, Resize, SpecialTokens, writ
 from asg_jax.models.bagel.processor import BagelProcessor, specials
 from asg_jax.models.bagel.sharding import RULES
 from asg_jax.models.bagel.vision import VisionConfig
-from asg_jax.models.checkpoint import copy_files
 from asg_jax.models.layers.vae import VAEConfig
-from asg_jax.models.registry import Family, Pictures, Stage
-from asg_jax.models.tokenizers import TOKENIZER_FILES, ByteTokenizer, write_word_tokenizer
+from asg_jax.models.registry import AUTOENCODER, Family
+from asg_jax.models.tokenizers import ByteTokenizer, write_word_tokenizer
 
 JSON_FILES = ("llm_config.json", "vit_config.json", "bagel_config.json")
 
@@ -84,14 +79,6 @@ def _open(folder: Path, dtype: str) -> tuple[BagelBackbone, BagelProcessor]:
     return backbone, BagelProcessor.load(folder, backbone.config)
 
 
-def _load(folder: Path, dtype: str, mesh: Mesh | None) -> PyTree:
-    return checkpoint.load(folder, dtype, mesh)[1]
-
-
-def _describe(folder: Path, to: Path) -> None:
-    copy_files((*JSON_FILES, *TOKENIZER_FILES), folder, to)
-
-
 def _random(config: BagelConfig, dtype: str) -> tuple[BagelBackbone, BagelProcessor]:
     config = config.compute(dtype)
     return BagelBackbone(config), BagelProcessor(config, ByteTokenizer(specials(config.tokens)))
@@ -103,24 +90,13 @@ def _create(size: str, folder: Path, words: Sequence[str]) -> None:
     write_word_tokenizer(folder, words, specials(config.tokens))
 
 
-def _autoencoder_loss(
-    backbone: BagelBackbone, base: PyTree, pictures: Pictures, key: Array, kl: float, _: PyTree
-) -> Array:
-    return backbone.model(Params(base)).vae.loss(pictures.pixels, key, kl)
-
-
-def _remat(backbone: BagelBackbone, policy: str) -> BagelBackbone:
-    config = backbone.config
-    return replace(backbone, config=config.compute(config.language.dtype, policy))
-
-
 FAMILY = Family(
     describes=describes,
     open=_open,
     stored_dtype=checkpoint.stored_dtype,
-    load=_load,
+    load=lambda folder, dtype, mesh: checkpoint.load(folder, dtype, mesh)[1],
     export=checkpoint.export,
-    describe=_describe,
+    files=JSON_FILES,
     official_module=lambda _, path: checkpoint.official_module(path),
     rules=RULES,
     roles=ROLES,
@@ -129,7 +105,6 @@ FAMILY = Family(
     official={"BAGEL-7B-MoT": "bagel-7b"},
     small=tuple(SMALL),
     create=_create,
-    stages=(Stage("autoencoder", "vae", _autoencoder_loss),),
+    stages=(AUTOENCODER,),
     draws=r"layers\.gen\.|gen_norm|time_embedder|vae2llm|llm2vae",
-    remat=_remat,
 )

@@ -9,9 +9,6 @@ import jax
 from jaxtyping import Array, Float, Int, Key
 
 from asg_jax.backbone import (
-    Draw,
-    Flow,
-    Image,
     Params,
     Prompts,
     Sampler,
@@ -25,7 +22,7 @@ from asg_jax.models.blip3o.config import Blip3oConfig
 from asg_jax.models.blip3o.decoding import draw_pixels
 from asg_jax.models.blip3o.drawing import Condition
 from asg_jax.models.blip3o.model import Blip3o
-from asg_jax.models.layers.backbone import TextBackbone
+from asg_jax.models.layers.backbone import FlowBackbone
 
 CONVERT = (
     "the tower is published as pytorch_model.bin, a pickle, which is never read: convert it once "
@@ -36,7 +33,7 @@ CONVERT = (
 
 
 @dataclass(frozen=True)
-class Blip3oBackbone(TextBackbone[Blip3o]):
+class Blip3oBackbone(FlowBackbone[Blip3o]):
     """Implements `asg_jax.backbone.Backbone`; hashable, so it can be a static argument of jit."""
 
     network: ClassVar = Blip3o
@@ -60,9 +57,6 @@ class Blip3oBackbone(TextBackbone[Blip3o]):
     def with_targets(self, targets: bool) -> Blip3oBackbone:
         """The backbone with EVA-CLIP or without it."""
         return replace(self, config=replace(self.config, targets=targets))
-
-    def encode_image(self, params: Params, image: Image) -> Float[Array, "B M D"]:
-        return self.model(params).image_rows(image)
 
     def encode_target(
         self, params: Params, pixels: Float[Array, "B H W 3"], key: Key[Array, ""] | None
@@ -108,11 +102,6 @@ class Blip3oBackbone(TextBackbone[Blip3o]):
         captions = condition.main, condition.null
         return drawing.step(self.model(params), captions, state, i, sampler)
 
-    def preview(
-        self, params: Params, condition: Condition, state: State, sampler: Sampler
-    ) -> Target:
-        return Target(state.inner.clean, sampler.grid)
-
     def pixels(
         self, params: Params, condition: Condition, target: Target, keys: Key[Array, "B G"]
     ) -> Float[Array, "B G H W 3"]:
@@ -127,13 +116,3 @@ class Blip3oBackbone(TextBackbone[Blip3o]):
         grid: tuple[int, int],
     ) -> Float[Array, "B G L C"]:
         return self.model(params).velocity(x, t, condition.main)[0]
-
-    def terms(
-        self, params: Params, condition: Condition, target: Target, draw: Draw | None
-    ) -> Flow:
-        if draw is None:
-            raise ValueError("a flow backbone needs times and noise to compare velocities")
-        t = draw.t[..., None, None]
-        noisy = (1 - t) * target.values + t * draw.noise
-        prediction = self.velocity(params, condition, noisy, draw.t, target.grid)
-        return Flow(prediction, draw.noise - target.values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,6 @@ from asg_jax.models.blip3o.backbone import CONVERT, Blip3oBackbone
 from asg_jax.models.blip3o.config import DECODER, Blip3oConfig, read_config, write_config
 from asg_jax.models.blip3o.sharding import RULES
 from asg_jax.models.checkpoint import (
-    INDEX_FILE,
     LINEAR,
     POINTWISE,
     Checkpoint,
@@ -28,6 +26,8 @@ from asg_jax.models.checkpoint import (
     Tensor,
     weight_files,
 )
+from asg_jax.models.layers.qwen import official
+from asg_jax.models.places import new_folder
 from asg_jax.models.sharding import shardings
 from asg_jax.models.tokenizers import TOKENIZER_FILES
 
@@ -42,25 +42,12 @@ UNUSED: dict[str, tuple[str, ...]] = {
     "eva": (r"(norm|fc_norm|head)\.(weight|bias)",),
 }
 
-_LAYER = "model.layers.{n}"
 _DIT = "model.dit.model"
 _BLOCK = f"{_DIT}.layers.{{n}}"
 
 # Our module path -> official module name, each pattern a full match.
 MODULES: tuple[tuple[str, str], ...] = (
-    (r"language\.embed_tokens", "model.embed_tokens"),
-    (r"language\.lm_head", "lm_head"),
-    (r"language\.und_norm", "model.norm"),
-    (r"language\.layers\.und\.input_norm", f"{_LAYER}.input_layernorm"),
-    (r"language\.layers\.und\.post_norm", f"{_LAYER}.post_attention_layernorm"),
-    (r"language\.layers\.und\.(\w_proj)", rf"{_LAYER}.self_attn.\1"),
-    (r"language\.layers\.und\.mlp\.(\w+)", rf"{_LAYER}.mlp.\1"),
-    (r"vision\.patch_embedding", "visual.patch_embed.proj"),
-    (r"vision\.layers\.(norm\d|mlp\.\w+)", r"visual.blocks.{n}.\1"),
-    (r"vision\.layers\.(qkv|proj)", r"visual.blocks.{n}.attn.\1"),
-    (r"vision\.merger_norm", "visual.merger.ln_q"),
-    (r"vision\.merger\.fc1", "visual.merger.mlp.0"),
-    (r"vision\.merger\.fc2", "visual.merger.mlp.2"),
+    *official.MODULES,
     (r"dit\.caption_projection\.fc(\d)", rf"{_DIT}.caption_projection.linear_\1"),
     (r"dit\.patch_embedder", f"{_DIT}.patch_embedder.proj"),
     (
@@ -250,8 +237,7 @@ def load_parts(
 
 def stored_dtype(folder: Path) -> str:
     """The dtype in which a folder keeps the weights of the network."""
-    codes = set(Checkpoint(part_files(folder, "main")).dtype.values())
-    return "float32" if codes == {"F32"} else "bfloat16"
+    return files.network_dtype(part_files(folder, "main"))
 
 
 def open_config(folder: Path, dtype: str = "bfloat16", targets: bool = False) -> Blip3oBackbone:
@@ -260,8 +246,7 @@ def open_config(folder: Path, dtype: str = "bfloat16", targets: bool = False) ->
     Raises:
       UserError: the folder or a json file is missing or damaged.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder} is no folder; name the folder of a BLIP3o checkpoint.")
+    files.check_folder(folder, "BLIP3o")
     return Blip3oBackbone(read_config(folder).compute(dtype)).with_targets(targets)
 
 
@@ -269,23 +254,25 @@ def export(folder: Path, backbone: Blip3oBackbone, base: PyTree, origin: Path | 
     """Writes an official folder: json files, the safetensors files of every part, tokenizer.
 
     Args:
-      folder: created if need be.
+      folder: a place where nothing is yet, or an empty folder; it appears when it is whole.
       backbone: its configuration goes into the json files.
       base: parameters, written in the dtype in which they are held.
       origin: folder of the checkpoint that the parameters came from, if any; its tokenizer files,
         the tensors that the network does not use and, where it is not loaded, the file of EVA-CLIP
         are copied.
+
+    Raises:
+      UserError: something is there already.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    write_config(backbone.config, folder)
-    for part, table in tables(backbone.config, base).items():
-        path = {"main": folder / MAIN_FILE, "eva": folder / EVA_FILE}.get(
-            part, folder / DECODER / part / DECODER_FILE
-        )
-        files.export(path, base, table)
-    if origin is not None:
-        files.copy_files(TOKENIZER_FILES, origin, folder)
-        _copy_spare(origin, folder, "eva" not in base)
+    place = {"main": MAIN_FILE, "eva": EVA_FILE}
+    with new_folder(folder) as part:
+        write_config(backbone.config, part)
+        for name, table in tables(backbone.config, base).items():
+            file = place.get(name, f"{DECODER}/{name}/{DECODER_FILE}")
+            files.export(part / file, base, table)
+        if origin is not None:
+            files.copy_files(TOKENIZER_FILES, origin, part)
+            _copy_spare(origin, part, "eva" not in base)
 
 
 def _copy_spare(origin: Path, folder: Path, tower: bool) -> None:
@@ -300,6 +287,4 @@ def _copy_spare(origin: Path, folder: Path, tower: bool) -> None:
         return
     save_file(spare, folder / SPARE_FILE, metadata={"format": "pt"})
     own = Checkpoint([folder / MAIN_FILE]).file
-    where = dict.fromkeys(own, MAIN_FILE) | dict.fromkeys(spare, SPARE_FILE)
-    index = {"metadata": {}, "weight_map": where}
-    (folder / INDEX_FILE).write_text(json.dumps(index, indent=1) + "\n")
+    files.write_index(folder, {MAIN_FILE: own, SPARE_FILE: spare})

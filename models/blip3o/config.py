@@ -13,7 +13,7 @@ from asg_jax.models.blip3o.eva import EVAConfig
 from asg_jax.models.blip3o.unet import SIZES, UNetConfig
 from asg_jax.models.blip3o.vision import WindowVisionConfig
 from asg_jax.models.config_files import interpreting, official, read_object, renamed, write_objects
-from asg_jax.models.layers.language import LanguageConfig
+from asg_jax.models.layers.language import QWEN2_7B, LanguageConfig
 from asg_jax.models.layers.qwen.config import (
     PIXEL_FIELDS,
     SYSTEM,
@@ -84,18 +84,7 @@ class Blip3oConfig:
         parameters at full size, which only `encode_target` reads).
     """
 
-    language: LanguageConfig = LanguageConfig(
-        vocabulary=151668,
-        width=3584,
-        layers=28,
-        heads=28,
-        kv_heads=4,
-        head_width=128,
-        inner=18944,
-        theta=1e6,
-        eps=1e-6,
-        sections=(16, 24, 24),
-    )
+    language: LanguageConfig = replace(QWEN2_7B, vocabulary=151668, sections=(16, 24, 24))
     vision: WindowVisionConfig = WindowVisionConfig()
     queries: int = 64
     dit: DiTConfig = DiTConfig()

@@ -54,14 +54,14 @@ class DiTConfig:
 
 
 @pytree
-class Caption:
+class CaptionContext:
     """All that the transformer reads of a condition, whatever the picture and the time.
 
     Attributes:
       pooled: its part of the embedding that modulates every block.
       keys: those of the cross-attention in every block.
-      values: likewise. All tokens of the condition are the same without a prompt, and one stands
-        for them: a softmax over equal keys is uniform.
+      values: the values beside them. All tokens of the condition are the same without a prompt, and
+        one stands for them: a softmax over equal keys is uniform.
     """
 
     pooled: Float[Array, "B E"]
@@ -185,20 +185,20 @@ class DiT(nnx.Module):
         self.out_modulation = Linear(embedding, width, rngs=rngs)
         self.out = Linear(width, config.channels, rngs=rngs)
 
-    def caption(self, z: Float[Array, "B Q D"]) -> Caption:
+    def caption(self, z: Float[Array, "B Q D"]) -> CaptionContext:
         """Projects the states of the queries, once for all steps and pictures."""
         projected = self.caption_projection(z.astype(self.config.dtype))
         pooled = self.caption_embedder(self.caption_norm(projected.mean(1)))
         contexts = lambda layer, carry, _: (carry, layer.context(projected))
         _, (keys, values) = scan_layers(contexts, self.layers, projected)
-        return Caption(pooled, keys, values)
+        return CaptionContext(pooled, keys, values)
 
     def __call__(
         self,
         x: Float[Array, "B G L C"],
         timestep: Float[Array, "B G"],
-        caption: Caption,
-        null: Caption | None = None,
+        caption: CaptionContext,
+        null: CaptionContext | None = None,
     ) -> tuple[Float[Array, "B G L C"], ...]:
         """Velocity (noise - data) under the caption, and under `null` where that is given.
 

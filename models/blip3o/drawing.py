@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from asg_jax.backbone import Prompt, Sampler, State
-from asg_jax.models.blip3o.dit import Caption
+from asg_jax.models.blip3o.dit import CaptionContext
 from asg_jax.models.blip3o.model import Blip3o
 from asg_jax.ops.flow import flow_step, guide, start_noise, start_trace, time_grid
 from asg_jax.pytree import pytree
@@ -22,13 +22,13 @@ class Condition:
 
     Attributes:
       main: the prompts.
-      null: without a prompt; one row for all.
+      null: what stands for an absent prompt; one row for all.
       blank: features that the blank prompt draws, which guide the decoder of pixels; None without
         such guidance.
     """
 
-    main: Caption
-    null: Caption
+    main: CaptionContext
+    null: CaptionContext
     blank: Float[Array, "1 L C"] | None
 
 
@@ -48,7 +48,7 @@ def start(keys: Key[Array, "B G"], channels: int, sampler: Sampler) -> State:
 
 def step(
     model: Blip3o,
-    captions: tuple[Caption, Caption],
+    captions: tuple[CaptionContext, CaptionContext],
     state: State,
     i: int | Int[Array, ""],
     sampler: Sampler,
@@ -75,7 +75,7 @@ def step(
 
 def draw(
     model: Blip3o,
-    captions: tuple[Caption, Caption],
+    captions: tuple[CaptionContext, CaptionContext],
     noise: Float[Array, "B G L C"],
     keys: Key[Array, "B G"],
     sampler: Sampler,
@@ -87,7 +87,10 @@ def draw(
 
 
 def blank_features(
-    model: Blip3o, prompt: Prompt, null: Caption, noise: Float[Array, "1 1 L C"] | None = None
+    model: Blip3o,
+    prompt: Prompt,
+    null: CaptionContext,
+    noise: Float[Array, "1 1 L C"] | None = None,
 ) -> Float[Array, "1 L C"]:
     """Features of the blank prompt, which stands in the first row.
 

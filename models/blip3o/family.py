@@ -36,11 +36,10 @@ from asg_jax.models.blip3o.processor import Blip3oProcessor
 from asg_jax.models.blip3o.sharding import RULES
 from asg_jax.models.blip3o.unet import UNetConfig
 from asg_jax.models.blip3o.vision import WindowVisionConfig
-from asg_jax.models.checkpoint import copy_files
 from asg_jax.models.layers.qwen.config import Pixels
 from asg_jax.models.layers.vae import VAEConfig
-from asg_jax.models.registry import Family, Pictures, Stage
-from asg_jax.models.tokenizers import TOKENIZER_FILES, ByteTokenizer, write_word_tokenizer
+from asg_jax.models.registry import AUTOENCODER, Family, Pictures, Stage
+from asg_jax.models.tokenizers import ByteTokenizer, write_word_tokenizer
 
 _FULL = Blip3oConfig()
 HEADERS = ("user", "assistant")  # words of the chat format
@@ -104,20 +103,12 @@ def _open(folder: Path, dtype: str) -> tuple[Blip3oBackbone, Blip3oProcessor]:
     return backbone, Blip3oProcessor.load(folder, backbone.config)
 
 
-def _load(folder: Path, dtype: str, mesh: Mesh | None) -> PyTree:
-    return checkpoint.load(folder, dtype, mesh)[1]
-
-
 def _with_targets(
     folder: Path, backbone: Blip3oBackbone, dtype: str, mesh: Mesh | None
 ) -> tuple[Blip3oBackbone, PyTree]:
     backbone = backbone.with_targets(True)
     tower = {"eva": backbone.abstract_base(dtype)["eva"]}
     return backbone, checkpoint.load_parts(folder, backbone, tower, mesh)
-
-
-def _describe(folder: Path, to: Path) -> None:
-    copy_files((*JSON_FILES, checkpoint.EVA_FILE, *TOKENIZER_FILES), folder, to)
 
 
 def _random(config: Blip3oConfig, dtype: str) -> tuple[Blip3oBackbone, Blip3oProcessor]:
@@ -130,12 +121,6 @@ def _create(size: str, folder: Path, words: Sequence[str]) -> None:
     config = SMALL[size]
     write_config(config, folder)
     write_word_tokenizer(folder, [*words, *HEADERS], config.tokens.specials())
-
-
-def _autoencoder_loss(
-    backbone: Blip3oBackbone, base: PyTree, pictures: Pictures, key: Array, kl: float, _: PyTree
-) -> Array:
-    return backbone.model(Params(base)).vae.loss(pictures.pixels, key, kl)
 
 
 def _encoder_loss(
@@ -161,24 +146,19 @@ def _decoder_loss(
 
 
 STAGES = (
-    Stage("autoencoder", "vae", _autoencoder_loss),
+    AUTOENCODER,
     Stage("encoder", "eva", _encoder_loss, helper=_readout),
     Stage("decoder", "unet", _decoder_loss),
 )
-
-
-def _remat(backbone: Blip3oBackbone, policy: str) -> Blip3oBackbone:
-    config = backbone.config
-    return replace(backbone, config=config.compute(config.language.dtype, policy))
 
 
 FAMILY = Family(
     describes=describes,
     open=_open,
     stored_dtype=checkpoint.stored_dtype,
-    load=_load,
+    load=lambda folder, dtype, mesh: checkpoint.load(folder, dtype, mesh)[1],
     export=checkpoint.export,
-    describe=_describe,
+    files=(*JSON_FILES, checkpoint.EVA_FILE),
     official_module=lambda backbone, path: checkpoint.official_module(backbone.config, path),
     rules=RULES,
     roles=ROLES,
@@ -189,7 +169,6 @@ FAMILY = Family(
     create=_create,
     stages=STAGES,
     draws=r"^dit\.|^queries",
-    remat=_remat,
     with_targets=_with_targets,
     complete=lambda backbone: backbone.with_targets(True),
 )

@@ -37,11 +37,11 @@ def features_loss(
 
     Args:
       model: whose EVA-CLIP learns.
-      pixels: in [0, 1].
+      pixels: RGB values in [0, 1].
       facts: what is true of every part of a picture.
-      key: of the noise.
+      key: gives the noise.
       noise: its standard deviation; what is read through it lies far apart.
-      reader: of `readout`.
+      reader: what `readout` made.
 
     Returns:
       Mean cross-entropy of all facts in nats, plus the divergence of the channels from a standard
@@ -81,8 +81,8 @@ def denoising_loss(
 
     Args:
       model: whose UNet learns.
-      pixels: in [0, 1].
-      key: of times and noise.
+      pixels: RGB values in [0, 1].
+      key: gives times and noise.
       noise: the largest standard deviation of what is added to the features, which will be drawn
         and never be exact.
     """

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from asg_jax.backbone import Image, Prompt
 from asg_jax.models.blip3o.config import Blip3oConfig
-from asg_jax.models.blip3o.dit import Caption, DiT
+from asg_jax.models.blip3o.dit import CaptionContext, DiT
 from asg_jax.models.blip3o.eva import EVA
 from asg_jax.models.blip3o.unet import UNet
 from asg_jax.models.blip3o.vision import WindowVisionTower
@@ -55,12 +55,12 @@ class Blip3o(nnx.Module):
         """
         return states(self.language, self._with_queries(prompt))[:, -self.config.queries :]
 
-    def captions(self, prompt: Prompt) -> Caption:
+    def captions(self, prompt: Prompt) -> CaptionContext:
         """Prompts as the transformer reads them; an empty one is the null caption."""
         z, told = self.query_states(prompt), prompt.mask.any(1)
         return self.dit.caption(z * told[:, None, None])
 
-    def null_caption(self) -> Caption:
+    def null_caption(self) -> CaptionContext:
         """The condition of guidance and of dropped prompts: states of zero, one for all queries."""
         return self.dit.caption(jnp.zeros((1, 1, self.config.language.width)))
 
@@ -68,8 +68,8 @@ class Blip3o(nnx.Module):
         self,
         x: Float[Array, "B G L C"],
         t: Float[Array, "B G"],
-        caption: Caption,
-        null: Caption | None = None,
+        caption: CaptionContext,
+        null: CaptionContext | None = None,
     ) -> tuple[Float[Array, "B G L C"], ...]:
         """Velocity at shares t of noise, under the caption and (if given) under `null`."""
         return self.dit(x, told_times(t), caption, null)

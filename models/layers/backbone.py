@@ -1,7 +1,9 @@
-"""What every backbone around a `LanguageModel` does alike: parameters, texts and contexts."""
+"""What backbones around a `LanguageModel` do alike: parameters, texts, contexts, flows."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -10,7 +12,19 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from asg_jax.backbone import Cache, Params, Prefix, Prompt, PyTree
+from asg_jax.backbone import (
+    Cache,
+    Draw,
+    Flow,
+    Image,
+    Params,
+    Prefix,
+    Prompt,
+    PyTree,
+    Sampler,
+    State,
+    Target,
+)
 from asg_jax.models.layers import context
 from asg_jax.models.layers.linear import attach
 
@@ -18,10 +32,10 @@ Network = TypeVar("Network", bound=nnx.Module)
 
 
 class TextBackbone(Generic[Network]):
-    """The text half of `asg_jax.backbone.Backbone`.
+    """What `asg_jax.backbone.Backbone` asks of texts and pictures that are read.
 
     Attributes:
-      network: its constructor; the module has the parts `language` and `vae`.
+      network: its constructor; the module has the parts `language` and `vae`, and `image_rows`.
       config: sizes of the network.
     """
 
@@ -50,6 +64,10 @@ class TextBackbone(Generic[Network]):
     def init_base(self, key: Key[Array, ""]) -> PyTree:
         """Random float32 base parameters; meant to be compiled."""
         return nnx.to_pure_dict(nnx.state(self.network(self.config, rngs=nnx.Rngs(key))))
+
+    def encode_image(self, params: Params, image: Image) -> Float[Array, "B N D"]:
+        model: Any = self.model(params)
+        return model.image_rows(image)
 
     def prefill(self, params: Params, prompt: Prompt) -> Prefix:
         return context.prefill(self._language(params), prompt)
@@ -87,6 +105,37 @@ class TextBackbone(Generic[Network]):
     def _language(self, params: Params) -> Any:
         model: Any = self.model(params)
         return model.language
+
+
+def recomputing(backbone: Any, policy: str) -> Any:
+    """A backbone with a policy of what the backward pass recomputes (none, dots, full)."""
+    config = backbone.config
+    return replace(backbone, config=config.compute(config.language.dtype, policy))
+
+
+class FlowBackbone(TextBackbone[Network], ABC):
+    """The same of networks that draw by rectified flow."""
+
+    def preview(self, params: Params, condition: Any, state: State, sampler: Sampler) -> Target:
+        return Target(state.inner.clean, sampler.grid)
+
+    @abstractmethod
+    def velocity(
+        self,
+        params: Params,
+        condition: Any,
+        x: Float[Array, "B G L C"],
+        t: Float[Array, "B G"],
+        grid: tuple[int, int],
+    ) -> Float[Array, "B G L C"]: ...
+
+    def terms(self, params: Params, condition: Any, target: Target, draw: Draw | None) -> Flow:
+        if draw is None:
+            raise ValueError("a flow backbone needs times and noise to compare velocities")
+        t = draw.t[..., None, None]
+        noisy = (1 - t) * target.values + t * draw.noise
+        prediction = self.velocity(params, condition, noisy, draw.t, target.grid)
+        return Flow(prediction, draw.noise - target.values)
 
 
 @cache

@@ -45,6 +45,19 @@ class LanguageConfig:
     remat: str = "none"  # a policy of layers/stack.py
 
 
+QWEN2_7B = LanguageConfig(
+    vocabulary=152064,
+    width=3584,
+    layers=28,
+    heads=28,
+    kv_heads=4,
+    head_width=128,
+    inner=18944,
+    theta=1e6,
+    eps=1e-6,
+)
+
+
 class Expert(nnx.Module):
     """The weights of one decoder layer for one kind of rows."""
 

@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, Int, Key
 from asg_jax.backbone import (
     Bits,
     Draw,
-    Image,
     Params,
     Prompts,
     Sampler,
@@ -53,9 +52,6 @@ class VargptBackbone(TextBackbone[Vargpt]):
             vocabulary=config.language.vocabulary,
             grids=config.grids,
         )
-
-    def encode_image(self, params: Params, image: Image) -> Float[Array, "B M D"]:
-        return self.model(params).image_rows(image)
 
     def encode_target(
         self, params: Params, pixels: Float[Array, "B H W 3"], key: Key[Array, ""] | None

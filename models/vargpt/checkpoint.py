@@ -12,10 +12,8 @@ from jax.sharding import Mesh
 from safetensors.numpy import save_file
 
 from asg_jax.backbone import PyTree
-from asg_jax.errors import UserError
 from asg_jax.models import checkpoint as files
 from asg_jax.models.checkpoint import (
-    INDEX_FILE,
     Checkpoint,
     Framed,
     Layout,
@@ -24,7 +22,7 @@ from asg_jax.models.checkpoint import (
     Tensor,
     weight_files,
 )
-from asg_jax.models.config_files import write_objects
+from asg_jax.models.layers.qwen import official
 from asg_jax.models.places import new_folder
 from asg_jax.models.sharding import shardings
 from asg_jax.models.tokenizers import TOKENIZER_FILES
@@ -46,26 +44,13 @@ UNUSED: tuple[str, ...] = (
     re.escape(_MASK),
 )
 
-_LAYER = "model.layers.{n}"
 _BLOCK = "vargpt_gen.BLOCK"  # stands for `block_name`
 _SOS_POOL = "vargpt_gen.text_proj_for_sos.ca"
 
 # Our module path -> official module name, each pattern a full match.
 MODULES: tuple[tuple[str, str], ...] = (
-    (r"language\.embed_tokens", "model.embed_tokens"),
-    (r"language\.lm_head", "lm_head"),
-    (r"language\.und_norm", "model.norm"),
-    (r"language\.layers\.und\.input_norm", f"{_LAYER}.input_layernorm"),
-    (r"language\.layers\.und\.post_norm", f"{_LAYER}.post_attention_layernorm"),
-    (r"language\.layers\.und\.(\w_proj)", rf"{_LAYER}.self_attn.\1"),
-    (r"language\.layers\.und\.mlp\.(\w+)", rf"{_LAYER}.mlp.\1"),
-    (r"vision\.patch_embedding", "visual.patch_embed.proj"),
-    (r"vision\.layers\.(norm\d)", r"visual.blocks.{n}.\1"),
-    (r"vision\.layers\.(qkv|proj)", r"visual.blocks.{n}.attn.\1"),
+    *official.MODULES,
     (r"vision\.layers\.(fc\d)", r"visual.blocks.{n}.mlp.\1"),
-    (r"vision\.merger_norm", "visual.merger.ln_q"),
-    (r"vision\.merger\.fc1", "visual.merger.mlp.0"),
-    (r"vision\.merger\.fc2", "visual.merger.mlp.2"),
     (r"to_language\.fc1", "image_gen_projector.mlp.0"),
     (r"to_language\.fc2", "image_gen_projector.mlp.2"),
     (r"from_language\.fc1", "image_gen_projector_out.mlp.0"),
@@ -185,9 +170,7 @@ def load(
 
 def stored_dtype(folder: Path) -> str:
     """The dtype in which a folder keeps the weights of the network."""
-    opened = Checkpoint(weight_files(folder))
-    codes = {opened.dtype[name] for name in opened.dtype if not name.startswith("vae_local.")}
-    return "float32" if codes == {"F32"} else "bfloat16"
+    return files.network_dtype(weight_files(folder), others=("vae_local.",))
 
 
 def open_config(folder: Path, dtype: str = "bfloat16") -> VargptBackbone:
@@ -196,8 +179,7 @@ def open_config(folder: Path, dtype: str = "bfloat16") -> VargptBackbone:
     Raises:
       UserError: the folder or a json file is missing or damaged.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder} is no folder; name the folder of a VARGPT-v1.1 checkpoint.")
+    files.check_folder(folder, "VARGPT-v1.1")
     return VargptBackbone(read_config(folder).compute(dtype))
 
 
@@ -205,7 +187,7 @@ def export(folder: Path, backbone: VargptBackbone, base: PyTree, origin: Path | 
     """Writes an official folder: json files, two safetensors files with their index, tokenizer.
 
     Args:
-      folder: that is not there yet, or empty; it appears when it is whole.
+      folder: a place where nothing is yet, or an empty folder; it appears when it is whole.
       backbone: its configuration goes into the json files.
       base: parameters, written in the dtype in which they are held.
       origin: folder of the checkpoint that the parameters came from, if any; its tokenizer files
@@ -217,12 +199,11 @@ def export(folder: Path, backbone: VargptBackbone, base: PyTree, origin: Path | 
     tensors = table(backbone.config, base)
     own = {name: tensor for name, tensor in tensors.items() if name != SOS}
     unused = spare(backbone.config, base, origin)
-    where = dict.fromkeys(own, FILES[0]) | dict.fromkeys(unused, FILES[1])
     with new_folder(folder) as part:
         write_config(backbone.config, part)
         files.export(part / FILES[0], base, own)
         save_file(unused, part / FILES[1], metadata={"format": "pt"})
-        write_objects(part, {INDEX_FILE: {"metadata": {}, "weight_map": where}})
+        files.write_index(part, {FILES[0]: own, FILES[1]: unused})
         if origin is not None:
             files.copy_files(TOKENIZER_FILES, origin, part)
 

@@ -19,7 +19,7 @@ from asg_jax.models.config_files import (
     rotary,
     write_objects,
 )
-from asg_jax.models.layers.language import LanguageConfig
+from asg_jax.models.layers.language import QWEN2_7B, LanguageConfig
 from asg_jax.models.layers.qwen.config import (
     PIXEL_FIELDS,
     SYSTEM,
@@ -57,18 +57,7 @@ class SpecialTokens(ChatTokens):
 class VargptConfig:
     """Everything that fixes the network; defaults are those of VARGPT-v1.1."""
 
-    language: LanguageConfig = LanguageConfig(
-        vocabulary=152064,
-        width=3584,
-        layers=28,
-        heads=28,
-        kv_heads=4,
-        head_width=128,
-        inner=18944,
-        theta=1e6,
-        eps=1e-6,
-        sections=(16, 24, 24),
-    )
+    language: LanguageConfig = replace(QWEN2_7B, sections=(16, 24, 24))
     vision: VisionConfig = VisionConfig()
     decoder: DecoderConfig = DecoderConfig()
     vae: VAEConfig = VAEConfig()

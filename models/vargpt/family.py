@@ -7,14 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from jax import Array
-from jax.sharding import Mesh
 
 from asg_jax.backbone import Params, PyTree
-from asg_jax.models.checkpoint import copy_files
 from asg_jax.models.layers.qwen.config import Pixels
 from asg_jax.models.layers.qwen.vision import VisionConfig
 from asg_jax.models.registry import Family, Pictures, Stage
-from asg_jax.models.tokenizers import TOKENIZER_FILES, ByteTokenizer, write_word_tokenizer
+from asg_jax.models.tokenizers import ByteTokenizer, write_word_tokenizer
 from asg_jax.models.vargpt import checkpoint
 from asg_jax.models.vargpt.adapters import ROLES
 from asg_jax.models.vargpt.backbone import VargptBackbone
@@ -66,14 +64,6 @@ def _open(folder: Path, dtype: str) -> tuple[VargptBackbone, VargptProcessor]:
     return backbone, VargptProcessor.load(folder, backbone.config)
 
 
-def _load(folder: Path, dtype: str, mesh: Mesh | None) -> PyTree:
-    return checkpoint.load(folder, dtype, mesh)[1]
-
-
-def _describe(folder: Path, to: Path) -> None:
-    copy_files((MAIN, OWN, PICTURES, *TOKENIZER_FILES), folder, to)
-
-
 def _random(config: VargptConfig, dtype: str) -> tuple[VargptBackbone, VargptProcessor]:
     config = config.compute(dtype)
     return VargptBackbone(config), VargptProcessor(config, ByteTokenizer(config.tokens.specials()))
@@ -93,18 +83,13 @@ def _autoencoder_loss(
     return backbone.model(Params(base)).vae.loss(pixels * 2 - 1, config.schedule(grid), weight)
 
 
-def _remat(backbone: VargptBackbone, policy: str) -> VargptBackbone:
-    config = backbone.config
-    return replace(backbone, config=config.compute(config.language.dtype, policy))
-
-
 FAMILY = Family(
     describes=describes,
     open=_open,
     stored_dtype=checkpoint.stored_dtype,
-    load=_load,
+    load=lambda folder, dtype, mesh: checkpoint.load(folder, dtype, mesh)[1],
     export=checkpoint.export,
-    describe=_describe,
+    files=(MAIN, OWN, PICTURES),
     official_module=lambda backbone, path: checkpoint.official_module(backbone.config, path),
     rules=RULES,
     roles=ROLES,
@@ -115,5 +100,4 @@ FAMILY = Family(
     create=_create,
     stages=(Stage("autoencoder", "vae", _autoencoder_loss),),
     draws=r"^decoder\.|^(to|from)_language\.",
-    remat=_remat,
 )

@@ -14,7 +14,7 @@ from asg_jax.objectives.drawing_preferences import (
     DrawingSimPO,
     FeatureDPO,
     Regional,
-    fit,
+    log_likelihoods,
 )
 from asg_jax.objectives.painter import times_and_noise
 from asg_jax.objectives.preference import feature_distance
@@ -97,7 +97,7 @@ def test_the_likelihood_by_steps_is_that_of_the_trajectory():
     (mean, std), (still, _) = moments(ADAPTER), moments(OLDER)
     after = jnp.moveaxis(own(FLOW).drawn.latents, 1, 0)[1:-1]
     each = lambda x: jax.vmap(gaussian_log_prob)(after, x, std).mean(0)
-    found = jax.jit(lambda lesson: fit(FLOW, ADAPTER, lesson, 1, "steps"))(lesson(FLOW))
+    found = jax.jit(lambda lesson: log_likelihoods(FLOW, ADAPTER, lesson, 1, "steps"))(lesson(FLOW))
     close(found.now, each(mean), atol=1e-4)
     close(found.reference, each(still), atol=1e-4)
     got = losses(FLOW, DrawingDPO(beta=0.05, likelihood="steps"), lesson(FLOW))

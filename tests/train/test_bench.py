@@ -12,7 +12,7 @@ import pytest
 
 from asg_jax.train import main
 from asg_jax.train.benchmarks.compilations import Compilations
-from asg_jax.train.benchmarks.cost import Cost, cost
+from asg_jax.train.benchmarks.cost import StepCost, cost
 from asg_jax.train.benchmarks.rollout import passed
 from tests import goldens
 
@@ -153,7 +153,7 @@ def test_cost_counts_what_is_read() -> None:
         return jax.lax.scan(layer, params["table"][ids], (layers, cache))[0]
 
     got = cost(step, params, (ids, cache))
-    assert got == Cost(2 * 2 * 3 * 8 * 8, 2 * 2 * 8 * 8, 2 * 2 * 3 * 8 + 4 * 3)
+    assert got == StepCost(2 * 2 * 3 * 8 * 8, 2 * 2 * 8 * 8, 2 * 2 * 3 * 8 + 4 * 3)
 
 
 def test_attention(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,7 +35,7 @@ def lines(found: Fit, told: dict[str, Any]) -> Iterator[str]:
     """The lines that `asg-jax fit` prints.
 
     Args:
-      found: on the topology.
+      found: what the run takes on the topology.
       told: the same as `fit.plain` gives it.
     """
     axes = ", ".join(f"{name} {size}" for name, size in found.mesh.items())

@@ -25,7 +25,7 @@ class Chip:
     Attributes:
       memory: bytes that programs can use.
       flops: peak bfloat16 operations a second.
-      bandwidth: of its memory, bytes a second.
+      bandwidth: bytes that its memory moves in a second.
       links: bytes a second to other chips, one way, all links together.
     """
 

@@ -29,9 +29,9 @@ class Entry:
     """A program in a step.
 
     Attributes:
-      phase: of the step.
+      phase: which kind of step runs the program.
       held: bytes of one device that earlier results of the step, and the program's batch, take.
-      report: of the program.
+      report: what the program takes.
     """
 
     phase: str
@@ -51,7 +51,7 @@ class Fit:
       mesh: sizes of the mesh's axes.
       base: bytes of the parameters.
       state: bytes of what the roles learn: factors, moments, averages.
-      steps: of the whole run.
+      steps: steps that the whole run takes.
       cycle: steps of each phase in a cycle.
       entries: programs in the order of the steps; none where the parameters alone are too large.
     """
@@ -134,8 +134,8 @@ def fit(config: RunConfig, name: str, tell: Callable[[str], None]) -> Fit:
     """Compiles every program of a run for a topology.
 
     Args:
-      config: of the run; its model need not be there (`describe_model`).
-      name: of the topology, see `chips.topology`.
+      config: the run's settings; its model need not be there (`describe_model`).
+      name: which topology, see `chips.topology`.
       tell: is told what happens.
 
     Raises:

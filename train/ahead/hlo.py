@@ -73,7 +73,7 @@ class Cost:
     Attributes:
       read: bytes of main memory that kernels read.
       written: bytes of main memory that kernels write.
-      flops: of matmuls and convolutions; a multiplication and an addition are two.
+      flops: operations in matmuls and convolutions; a multiplication and an addition are two.
       collectives: bytes of the results of each kind of collective.
       counts: how often each kind runs.
       open_loops: whether a loop was met whose length only the data know; it counts as often as

@@ -20,7 +20,7 @@ class Collective:
 
     Attributes:
       count: how often they run.
-      bytes: of their results.
+      bytes: size of their results.
     """
 
     count: int
@@ -45,7 +45,7 @@ class Report:
       flops: operations of matmuls and convolutions, loops counted as often as they run. What fused
         attention kernels do is not among them.
       traffic: bytes that kernels read from and write to main memory.
-      collectives: by kind.
+      collectives: how often each kind runs and what it moves, by kind.
       open_loops: a loop ends when the data say so, and counts as often as it may run.
       seconds: the least time that operations, traffic or collectives take, whichever is most.
       compile_seconds: what compiling took here.
@@ -94,12 +94,12 @@ def compile_ahead(
     """Compiles a program for devices that are not there and reads what it became.
 
     Args:
-      name: of the program in the report.
+      name: how the report calls the program.
       function: what `jax.jit` returns.
       arguments: `jax.ShapeDtypeStruct`s with shardings of the mesh, and static arguments.
       topology: as given to `chips.topology`.
       chip: as returned by it.
-      mesh: of its devices, set while the program is traced.
+      mesh: its devices, set while the program is traced.
     """
     with jax.set_mesh(mesh):
         lowered = function.lower(*arguments)
@@ -112,8 +112,8 @@ def measure(
     """Compiles a lowered program and reads what it became; see `compile_ahead`.
 
     Args:
-      name: of the program in the report.
-      lowered: for the devices of a topology.
+      name: how the report calls the program.
+      lowered: the program, lowered for the devices of a topology.
       topology: as given to `chips.topology`.
       chip: as returned by it.
       devices: how many share the program.

@@ -16,7 +16,7 @@ class Compilations:
     Attributes:
       count: programs, those read from the persistent compilation cache included.
       cached: how many of them were read from it.
-      seconds: that the backend took for all of them.
+      seconds: time that the backend took for all of them.
     """
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from jax.interpreters import partial_eval
 from asg_jax.backbone import PyTree
 
 
-class Cost(NamedTuple):
+class StepCost(NamedTuple):
     """Operations of the matmuls, and the bytes of the inputs that the program depends on."""
 
     flops: int
@@ -21,7 +21,7 @@ class Cost(NamedTuple):
     context_bytes: int
 
 
-def cost(step: Callable[[PyTree, PyTree], PyTree], params: PyTree, context: PyTree) -> Cost:
+def cost(step: Callable[[PyTree, PyTree], PyTree], params: PyTree, context: PyTree) -> StepCost:
     """The cost of `step(params, context)`, from arrays or their shapes.
 
     Args:
@@ -34,7 +34,7 @@ def cost(step: Callable[[PyTree, PyTree], PyTree], params: PyTree, context: PyTr
     left = iter(jaxpr.invars)
     read = [_bytes(jaxpr, next(left)) if keep else 0 for keep in used]
     split = len(jax.tree.leaves(params))
-    return Cost(matmul_flops(jaxpr), sum(read[:split]), sum(read[split:]))
+    return StepCost(matmul_flops(jaxpr), sum(read[:split]), sum(read[split:]))
 
 
 def matmul_flops(jaxpr: Jaxpr) -> int:

@@ -36,7 +36,7 @@ def run(config: RunConfig, repeat: int, best: float | None) -> dict[str, Any]:
     """What every program of a cycle computes, how much of it is useful, and how long it takes.
 
     Args:
-      config: of the run.
+      config: the run's settings.
       repeat: steps of each phase.
       best: operations a second of one device, if known.
     """

@@ -13,7 +13,7 @@ import numpy as np
 
 from asg_jax.backbone import Backbone, Params, PyTree, Request
 from asg_jax.train.benchmarks.compilations import Compilations
-from asg_jax.train.benchmarks.cost import Cost
+from asg_jax.train.benchmarks.cost import StepCost
 
 Call = Callable[[], Any]
 
@@ -48,7 +48,7 @@ class Forms:
     differences: Callable[[PyTree, PyTree], dict[str, float]]
     parts: Callable[[Task], dict[str, Call]]
     step_seconds: Callable[[Task, Mapping[str, float]], float]
-    step_cost: Callable[[Task], Cost]
+    step_cost: Callable[[Task], StepCost]
     unit: str
     units: Callable[[Task], int]
 
@@ -95,7 +95,7 @@ def measure(
     return report
 
 
-def _reached(cost: Cost, seconds: float) -> dict[str, float]:
+def _reached(cost: StepCost, seconds: float) -> dict[str, float]:
     """The cost of a step, and the rates that its time makes of it."""
     read = cost.parameter_bytes + cost.context_bytes
     return cost._asdict() | {

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from asg_jax.signals.table import Signal
 from asg_jax.train.benchmarks.metering import YesMan
 from asg_jax.train.benchmarks.power import correlation, power, share
-from asg_jax.train.benchmarks.scoring import Judge, Scores, Subject, Table
+from asg_jax.train.benchmarks.scoring import PictureScorer, Scores, Subject, Table
 from asg_jax.train.benchmarks.trials import VERSION, Trial, tricked
 from asg_jax.train.evaluate.bootstrap import Interval
 
@@ -18,7 +18,7 @@ Figures = dict[str, Interval | None]
 
 
 def hacks(
-    subject: Subject, judge: Judge, table: Table, trial: Trial, scores: Scores, seed: int
+    subject: Subject, judge: PictureScorer, table: Table, trial: Trial, scores: Scores, seed: int
 ) -> dict[str, Figures]:
     """What might fool each signal, in points of 100 with 95 % intervals; None where it cannot.
 
@@ -86,5 +86,4 @@ def _habits(
 
 def asks(signal: object) -> bool:
     """Whether a signal compares answers about a picture with those about another."""
-    facts = {"match", "fraction", "contradiction", "probability"}
-    return isinstance(signal, Signal) and bool(facts & set(signal.needs))
+    return isinstance(signal, Signal) and signal.compares

@@ -25,7 +25,7 @@ from asg_jax.backbone import (
 )
 from asg_jax.ops.flow import euler_step, guide, start_noise, time_grid
 from asg_jax.rollout.image import draw_pictures
-from asg_jax.train.benchmarks.cost import Cost, cost
+from asg_jax.train.benchmarks.cost import StepCost, cost
 from asg_jax.train.benchmarks.forms import Call, Forms, Task, one_by_one
 
 # Computes every condition once, and all branches of all pictures together.
@@ -118,7 +118,7 @@ def step_seconds(task: Task, seconds: Mapping[str, float]) -> float:
     return seconds["guided_step"]
 
 
-def step_cost(task: Task) -> Cost:
+def step_cost(task: Task) -> StepCost:
     """Of one guided step of all pictures."""
     backbone, params, request, keys, sampler = task
     context = jax.eval_shape(partial(_begin, backbone, sampler), params, request, keys)

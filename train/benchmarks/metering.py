@@ -24,7 +24,7 @@ class Executable(NamedTuple):
     Attributes:
       run: it.
       compile_seconds: lowering and compiling.
-      flops: of matmuls and convolutions in a run.
+      flops: operations in matmuls and convolutions of one run.
       traffic: bytes that kernels read and write in a run.
       memory: bytes that it takes on the device, its arguments included.
     """

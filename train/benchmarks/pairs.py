@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from asg_jax.errors import UserError
-from asg_jax.models.pictures import Unreadable, read_picture
+from asg_jax.models.pictures import Unreadable, open_picture, read_picture
 from asg_jax.models.places import place
 from asg_jax.train.benchmarks.power import RIGHT, Truth
 from asg_jax.train.benchmarks.trials import Trial
 
+NAME = "pairs"  # of the set
 NAMED = 5  # faulty lines that the log names; the others are counted
 
 LOG = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ class Pair:
     """A line of the file.
 
     Attributes:
-      picture: a file; a path from the folder of the JSON file on.
+      picture: a file; in a line a path from the folder of the JSON file on.
       text: what it is to show.
       rank: the higher, the better it shows it; 1 and 0 where the line has a label.
       label: whether it shows it; None where the line has a rank alone.
@@ -49,13 +50,17 @@ class Faulty(Exception):
     """A line cannot be used; the message is the reason."""
 
 
-def read(path: str | Path, side: int) -> Trial:
-    """The pairs of a file as a trial; lines that cannot be used are logged, counted and left out.
+Groups = Sequence[Sequence[Pair]]  # those of one text and group together, in the file's order
+
+
+def read(path: str | Path) -> Groups:
+    """The pairs of a file; lines that cannot be used are logged, counted and left out.
+
+    Pictures are opened once, so that what cannot be read is known before anything else is done.
 
     Args:
       path: a file of JSON objects, one a line: `picture`, `text`, `label` (true or false) or `rank`
         (a number), and if wished `group` and `reference`.
-      side: pixels along the sides that pictures are brought to.
 
     Raises:
       UserError: the file is missing, no text, or holds nothing that could be compared.
@@ -66,26 +71,29 @@ def read(path: str | Path, side: int) -> Trial:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
         raise UserError(f"{path} cannot be read ({reason}); --pairs names a JSONL file.") from error
-    rows, faults = [], []
+    found: list[Pair] = []
+    faults: list[str] = []
     for number, line in enumerate(lines, 1):
         try:
             if line.strip():
-                rows.append(_load(parse(line), path.parent, side))
+                found.append(_located(parse(line), path.parent))
         except Faulty as error:
             faults.append(f"line {number} {error}")
     for fault in faults[:NAMED]:
         LOG.warning("%s: %s", path, fault)
     if faults:
         LOG.warning("%s: %d of %d lines were skipped", path, len(faults), len(lines))
-    groups = list(_grouped(rows))
-    labels = {pair.label for pair, _, _ in rows}
-    if not ({True, False} <= labels or any(len({row[0].rank for row in g}) > 1 for g in groups)):
+    groups: dict[tuple[str, str], list[Pair]] = {}
+    for pair in found:
+        groups.setdefault((pair.group, pair.text), []).append(pair)
+    ranks = [{pair.rank for pair in group} for group in groups.values()]
+    if not ({True, False} <= {pair.label for pair in found} or any(len(r) > 1 for r in ranks)):
         told = f"; {faults[0]}" if faults else ""
         raise UserError(
             f"{path} holds nothing that could be compared{told}; it takes lines labelled true and"
             " false, or lines of one text that differ in rank."
         )
-    return _trial(groups, side)
+    return list(groups.values())
 
 
 def parse(line: str) -> Pair:
@@ -126,48 +134,51 @@ def _known(fields: dict[str, Any]) -> tuple[bool | None, float]:
     return None if label is None else bool(label), float(rank)
 
 
-Row = tuple[Pair, UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W 3"] | None]
+def _located(pair: Pair, folder: Path) -> Pair:
+    """A pair of a file in a folder with the paths of its pictures, which can be read."""
+    where = lambda name: str(folder / Path(name).expanduser())
+    names = [name for name in (pair.picture, pair.reference) if name is not None]
+    for name in names:
+        try:
+            read_picture(Path(where(name)))
+        except FileNotFoundError as error:
+            raise Faulty(f"names {name}, which does not exist") from error
+        except (Unreadable, ValueError) as error:
+            raise Faulty(f"names {name}, which is no readable picture ({error})") from error
+    picture, *reference = map(where, names)
+    return replace(pair, picture=picture, reference=reference[0] if reference else None)
 
 
-def _load(pair: Pair, folder: Path, side: int) -> Row:
-    reference = None if pair.reference is None else _picture(folder, pair.reference, side)
-    return pair, _picture(folder, pair.picture, side), reference
+def references(groups: Groups) -> list[str] | None:
+    """A reference picture of each group; None where one has none."""
+    own = [[pair.reference for pair in group if pair.reference is not None] for group in groups]
+    return [few[0] for few in own] if all(own) else None
 
 
-def _picture(folder: Path, name: str, side: int) -> UInt8[np.ndarray, "H W 3"]:
-    try:
-        picture = read_picture(folder / Path(name).expanduser())
-    except FileNotFoundError as error:
-        raise Faulty(f"names {name}, which does not exist") from error
-    except (Unreadable, ValueError) as error:
-        raise Faulty(f"names {name}, which is no readable picture ({error})") from error
-    return np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC))
+def trial(groups: Groups, side: int) -> Trial:
+    """Pairs with their pictures, brought to so many pixels along both sides.
 
-
-def _grouped(rows: Sequence[Row]) -> Iterable[list[Row]]:
-    """Rows of one group and text, in the order of the file."""
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row[0].group, row[0].text), []).append(row)
-    return groups.values()
-
-
-def _trial(groups: Sequence[Sequence[Row]], side: int) -> Trial:
+    Raises:
+      UserError: a picture cannot be read any more.
+    """
     shape = len(groups), max(map(len, groups))
     pictures = np.zeros((*shape, side, side, 3), np.uint8)
     rank, exists = np.zeros(shape), np.zeros(shape, bool)
     kinds = [[""] * shape[1] for _ in groups]
-    references: list[np.ndarray | None] = []
     for g, group in enumerate(groups):
-        for n, (pair, picture, _) in enumerate(group):
-            pictures[g, n], rank[g, n], exists[g, n] = picture, pair.rank, True
+        for n, pair in enumerate(group):
+            pictures[g, n] = _pixels(pair.picture, side)
+            rank[g, n], exists[g, n] = pair.rank, True
             kinds[g][n] = {True: RIGHT, False: "wrong", None: "ranked"}[pair.label]
-        references.append(next((own for _, _, own in group if own is not None), None))
-    known = [own for own in references if own is not None]
+    others = references(groups)
     return Trial(
-        name="pairs",
-        texts=tuple(group[0][0].text for group in groups),
+        name=NAME,
+        texts=tuple(group[0].text for group in groups),
         pictures=pictures,
-        references=np.array(known) if len(known) == len(groups) else None,
+        references=None if others is None else np.array([_pixels(n, side) for n in others]),
         truth=Truth(rank, exists, kinds),
     )
+
+
+def _pixels(name: str, side: int) -> UInt8[np.ndarray, "H W 3"]:
+    return np.asarray(open_picture(name).resize((side, side), Image.Resampling.BICUBIC))

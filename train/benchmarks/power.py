@@ -60,7 +60,7 @@ def figures(scores: Float[np.ndarray, "G L"], truth: Truth, seed: int) -> Figure
     samples; for scores in [0, 1] only.
 
     Args:
-      scores: of the samples; what does not exist may hold anything.
+      scores: one number per sample; what does not exist may hold anything.
       truth: what is known of them.
       seed: gives the resamples.
     """
@@ -95,8 +95,8 @@ def change(
     """What other scores of the same groups have changed, by figure; groups are resampled together.
 
     Args:
-      scores: of now, with their truth.
-      truth: that of the scores; drawings of other models differ in it.
+      scores: those that were found now.
+      truth: what is known of these samples; drawings of other models differ in it.
       before: those that are subtracted.
       known: their truth.
       seed: gives the resamples.

@@ -20,23 +20,22 @@ from asg_jax.engine.scoring import Telling
 from asg_jax.engine.texts import Scribe
 from asg_jax.errors import UserError
 from asg_jax.methods import preset
-from asg_jax.models.config_files import read_object
 from asg_jax.models.pictures import to_picture
-from asg_jax.models.places import new_file, place, write_file
+from asg_jax.models.places import new_file, write_file
 from asg_jax.models.registry import Model
 from asg_jax.prompts import LANGUAGES
 from asg_jax.signals.table import Signal
-from asg_jax.train.benchmarks import pairs, plain
+from asg_jax.train.benchmarks import against, pairs, plain
 from asg_jax.train.benchmarks.forms import medians
 from asg_jax.train.benchmarks.hacks import asks, hacks
 from asg_jax.train.benchmarks.metering import Metered, Replaced
 from asg_jax.train.benchmarks.page import page
-from asg_jax.train.benchmarks.power import Truth, change, decided, power
+from asg_jax.train.benchmarks.power import decided, power
 from asg_jax.train.benchmarks.rewards_report import lines
 from asg_jax.train.benchmarks.scoring import (
     GROUPS,
-    Judge,
     Own,
+    PictureScorer,
     Subject,
     Table,
     chosen,
@@ -44,6 +43,7 @@ from asg_jax.train.benchmarks.scoring import (
 )
 from asg_jax.train.benchmarks.trials import VERSION, Trial, drawings, renders
 from asg_jax.train.data.scenes import CANVAS
+from asg_jax.train.evaluate.prompts import prompt_set
 from asg_jax.train.evolve.config import RunConfig, read
 from asg_jax.train.evolve.learned import open_roles
 from asg_jax.train.evolve.parts import language_of
@@ -51,6 +51,7 @@ from asg_jax.train.flags import define_config, number, parse
 
 USAGE = "usage: asg-jax bench rewards [--config=CONFIG] [--model=MODEL] [--out=FILE.json]"
 SCENES = "scenes"  # the language of the pictures whose truth is known
+KNOWN = ("renders", "drawings")  # sets of known truth
 TIMED = 2  # groups that the plain form is timed on
 TOLERANCE = 1e-5  # between the scores of both forms in float32
 
@@ -83,13 +84,10 @@ def main(argv: Sequence[str]) -> int | None:
         return None
     out, html = (new_file(name) if name else None for name in (f.out, f.html))
     table = chosen(f.signals)
-    before = load(f.against) if f.against else None
-    report = run(f, table)
+    before = against.load(f.against) if f.against else None
+    report = run(f, table, before)
     if before is not None:
-        try:
-            report["changes"] = changes(report, before)
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{f.against} is damaged; make it anew with --out.") from error
+        report["changes"] = against.changes(report, before)
     print("\n".join(lines(report)))
     if out is not None:
         write_file(out, (json.dumps(report) + "\n").encode())
@@ -98,18 +96,32 @@ def main(argv: Sequence[str]) -> int | None:
     return 0 if report["passed"] else 1
 
 
-def run(f: flags.FlagValues, table: Table) -> dict[str, Any]:
-    """Everything that was measured, and how."""
+def run(
+    f: flags.FlagValues, table: Table, before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Everything that was measured, and how.
+
+    Args:
+      f: the benchmark's flags.
+      table: the signals.
+      before: the report of another run that this one is to be compared with, if any.
+
+    Raises:
+      UserError: something that was named does not fit the rest; before anything is opened.
+    """
     config = read(f.config.to_dict())
     name = f.model or config.model
     language_of(config)
     if not hasattr(preset(config.method.name).make, "score"):
         raise UserError(f"the method '{config.method.name}' has no signals of given pictures.")
+    groups, texts = _named(f, config)
+    table = table if groups is None else _possible(table, groups)
+    if before is not None:
+        against.common(table, texts, before)
     model, roles = open_roles(name)
-    trials = _trials(f, config, model)
+    trials = _trials(f, config, model, groups)
     words = max(len(model.processor.ids(text)) for trial in trials for text in trial.texts)
     subject = Subject(model, roles, config, trials[0].pictures.shape[2], words)
-    table = _possible(table, trials)
     metered, seed, first = Metered(), config.eval.seed, trials[0]
     judge, simple = subject.scorer(metered), subject.scorer(Replaced(functions=plain.PLAIN))
     scores = {trial.name: judge.scores(trial, table) for trial in trials}
@@ -142,26 +154,40 @@ def run(f: flags.FlagValues, table: Table) -> dict[str, Any]:
     return report | {"passed": all(agree)}
 
 
-def _trials(f: flags.FlagValues, config: RunConfig, model: Model) -> list[Trial]:
-    """A user's pairs, or the sets of known truth."""
+def _named(f: flags.FlagValues, config: RunConfig) -> tuple[pairs.Groups | None, against.Texts]:
+    """A user's pairs, if any, and the texts of all sets.
+
+    Raises:
+      UserError: the pairs cannot be read, or there are none and the language has no other set.
+    """
     if f.pairs:
-        return [
-            pairs.read(f.pairs, config.method.sampler.grid[0] * model.backbone.spec.token_pixels)
-        ]
+        groups = pairs.read(f.pairs)
+        return groups, {pairs.NAME: [group[0].text for group in groups]}
     if config.language != SCENES:
         raise UserError("the sets of known truth are rendered scenes; give --pairs=FILE.jsonl.")
+    texts = list(map(str, prompt_set(config.eval.seed, f.prompts)))
+    return None, dict.fromkeys(KNOWN, texts)
+
+
+def _trials(
+    f: flags.FlagValues, config: RunConfig, model: Model, groups: pairs.Groups | None
+) -> list[Trial]:
+    """A user's pairs, or the sets of known truth."""
+    if groups is not None:
+        side = config.method.sampler.grid[0] * model.backbone.spec.token_pixels
+        return [pairs.trial(groups, side)]
     side = readable(model, config.language, CANVAS)
     own = drawings(model, config.eval, f.prompts, f.images)
     return [trial.enlarged(side) for trial in (renders(config.eval.seed, f.prompts), own)]
 
 
-def _possible(table: Table, trials: Sequence[Trial]) -> Table:
+def _possible(table: Table, groups: pairs.Groups) -> Table:
     """Signals that can be read: some ask the same of another picture that shows the text.
 
     Raises:
       UserError: none can.
     """
-    if all(trial.references is not None for trial in trials):
+    if pairs.references(groups) is not None:
         return table
     left = {name: one for name, one in table.items() if not asks(one)}
     if not left:
@@ -187,7 +213,7 @@ class Bench:
     """A subject with its programs in several forms, each compiled once for all signals.
 
     Attributes:
-      flags: of the benchmark.
+      flags: the benchmark's, as they were typed.
       trial: pictures that are timed.
       metered: the runs of the engine's programs.
       engine: scores with these.
@@ -198,8 +224,8 @@ class Bench:
     flags: flags.FlagValues
     trial: Trial
     metered: Metered
-    engine: Judge
-    plain: Judge
+    engine: PictureScorer
+    plain: PictureScorer
     exact: bool
 
     def speed(
@@ -280,49 +306,4 @@ def many(f: flags.FlagValues, model: Model, trial: Trial, language: str) -> dict
         "ratio": seconds["plain"] / seconds["engine"],
         "difference": gap,
         "agrees": gap <= TOLERANCE or not exact,
-    }
-
-
-def load(name: str) -> dict[str, Any]:
-    """The report of another run.
-
-    Raises:
-      UserError: it is none, or of another version of the sets.
-    """
-    report = read_object(place(name), "a report of `bench rewards`")
-    if report.get("benchmark") != "rewards" or report.get("version") != VERSION:
-        raise UserError(
-            f"{name} is no report of `bench rewards` with sets of version {VERSION}; make it anew"
-            " with --out."
-        )
-    return report
-
-
-def changes(report: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """What the power of every signal has changed since another run, with 95 % intervals.
-
-    Raises:
-      UserError: the two have no set of the same texts in common.
-    """
-    sets = [
-        name
-        for name, known in report["sets"].items()
-        if before["sets"].get(name, {}).get("texts") == known["texts"]
-    ]
-    signals = [name for name in report["signals"] if name in before["signals"]]
-    if not sets or not signals:
-        raise UserError("--against has no signal or no set of the same texts; nothing to compare.")
-    truth = lambda run, name: Truth(
-        np.array(run["sets"][name]["rank"]),
-        np.array(run["sets"][name]["exists"]),
-        run["sets"][name]["kinds"],
-    )
-    scores = lambda run, signal, name: np.array(run["signals"][signal]["scores"][name])
-    both = lambda run, signal, name: (scores(run, signal, name), truth(run, name))
-    return {
-        signal: {
-            name: change(*both(report, signal, name), *both(before, signal, name), report["seed"])
-            for name in sets
-        }
-        for signal in signals
     }

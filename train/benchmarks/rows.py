@@ -18,8 +18,8 @@ class Rows(NamedTuple):
 
     Attributes:
       room: as the program is compiled.
-      done: without those of a loop that ended sooner.
-      real: without padding, and without texts that were over while others went on.
+      done: rows computed, less those of a loop that ended sooner.
+      real: rows less padding, and less texts that were over while others went on.
       again: real ones of pictures that the same parameters had seen in the step before.
     """
 

@@ -111,7 +111,7 @@ class Subject:
     side: int
     words: int
 
-    def scorer(self, placement: Placement) -> Judge:
+    def scorer(self, placement: Placement) -> PictureScorer:
         """The method at work, its programs placed in some way."""
         settings = self.config.method
         room = max(self.words + 1, settings.lengths.caption)
@@ -123,7 +123,7 @@ class Subject:
         )
         config = replace(self.config, method=settings, batch=Batch(GROUPS, GROUPS))
         method = make_method(config, self.model, placement)
-        return Judge(method, self._state(method), self.config.eval.seed)
+        return PictureScorer(method, self._state(method), self.config.eval.seed)
 
     def _state(self, method: Method) -> TrainState:
         """Roles as they were opened."""
@@ -137,7 +137,7 @@ class Subject:
 
 
 @dataclass(frozen=True, eq=False)
-class Judge:
+class PictureScorer:
     """A method that scores pictures, and the state of its roles."""
 
     method: Method
@@ -164,8 +164,10 @@ class Judge:
     ) -> Mapping[str, Float[np.ndarray, "B L"]]:
         """Scores of the groups from `start` on, the last of them as often as there is room."""
         rows = np.minimum(np.arange(start, start + GROUPS), len(trial.texts) - 1)
-        shown = trial.pictures[:, 0] if trial.references is None else trial.references
-        request = self.method.prepare([to_picture(shown[n]) for n in rows])
+        request = None
+        if any(signal.compares for signal in signals.values()):
+            assert trial.references is not None  # those who choose signals see to it
+            request = self.method.prepare([to_picture(trial.references[n]) for n in rows])
         places = tuple(range(start, start + GROUPS))
         examples = Examples(self.seed, 0, places, tuple(range(GROUPS)), request)
         texts = [trial.texts[n] for n in rows]

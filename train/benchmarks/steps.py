@@ -40,13 +40,13 @@ class Timed:
     """A program in the steps of a phase.
 
     Attributes:
-      phase: of the steps.
-      name: of the program.
+      phase: which kind of steps.
+      name: how the program is called.
       seconds: median of its runs.
       flops: operations of matmuls and convolutions that one device does, as compiled. What fused
         attention kernels do is not among them; a loop that draws tokens counts as often as it may
         run.
-      rows: of the language model in all runs.
+      rows: rows that the language model computes in all runs.
     """
 
     phase: str
@@ -63,7 +63,7 @@ def take_steps(
 
     Args:
       opened: model, devices and pictures.
-      config: of the run.
+      config: the run's settings.
       method: made for them.
       repeat: steps of each phase, after one that compiles.
 

@@ -12,8 +12,8 @@ from jaxtyping import Array
 
 from asg_jax.backbone import Backbone, Cache, Params, Prefix, Prompt, PyTree, Request, encode
 from asg_jax.ops.vocab import unembed
-from asg_jax.rollout.text import Drawn, TextRollout, TextSampler, draw, sample_text
-from asg_jax.train.benchmarks.cost import Cost, cost
+from asg_jax.rollout.text import SampledToken, TextRollout, TextSampler, draw, sample_text
+from asg_jax.train.benchmarks.cost import StepCost, cost
 from asg_jax.train.benchmarks.forms import Call, Forms, Task, one_by_one
 
 
@@ -26,7 +26,7 @@ def engine(
     return _loop(backbone, params, prefix, keys, sampler)
 
 
-def plain(task: Task) -> Drawn:
+def plain(task: Task) -> SampledToken:
     """One sample at a time, its prompt computed anew; every field has the axes B, G, N."""
     samples = [_plain_sample(*one) for one in one_by_one(task)]
     shape = *task.keys.shape, task.sampler.max_tokens
@@ -35,7 +35,7 @@ def plain(task: Task) -> Drawn:
 
 def _plain_sample(
     backbone: Backbone, params: Params, request: Request, keys: Array, sampler: TextSampler
-) -> Drawn:
+) -> SampledToken:
     """A call of a program for every token, and a look at the token before the next one."""
     prompt = _encode(backbone, params, request).main
     drawn, cache = _begin(backbone, params, prompt, keys, sampler)
@@ -53,7 +53,7 @@ _encode = jax.jit(encode, static_argnums=0)
 @partial(jax.jit, static_argnums=0)
 def _begin(
     backbone: Backbone, params: Params, prompt: Prompt, keys: Array, sampler: TextSampler
-) -> tuple[Drawn, Cache]:
+) -> tuple[SampledToken, Cache]:
     room = sampler.max_tokens - 1
     prefix = backbone.prefill(params, prompt)
     hidden, cache = backbone.extend(params, *_nothing(keys), prefix, room)
@@ -69,7 +69,7 @@ def _advance(
     keys: Array,
     n: int,
     sampler: TextSampler,
-) -> tuple[Drawn, Cache]:
+) -> tuple[SampledToken, Cache]:
     hidden, cache = backbone.decode(params, token, cache)
     return _draw(backbone, params, hidden, keys, n, sampler), cache
 
@@ -81,7 +81,7 @@ def _draw(
     keys: Array,
     n: int | Array,
     sampler: TextSampler,
-) -> Drawn:
+) -> SampledToken:
     """Draws token n as the engine does: equal keys must give equal tokens."""
     own = jax.vmap(jax.vmap(lambda key: jax.random.fold_in(key, n)))(keys)
     return draw(unembed(hidden, backbone.unembedding(params)), own, sampler)
@@ -98,7 +98,7 @@ def _nothing(keys: Array) -> tuple[Array, Array]:
     return jnp.zeros((*keys.shape, 0), jnp.int32), jnp.zeros((*keys.shape, 0), bool)
 
 
-def differences(rollout: TextRollout, plain: Drawn) -> dict[str, float]:
+def differences(rollout: TextRollout, plain: SampledToken) -> dict[str, float]:
     """Share of other tokens, and the largest difference of log-probs before the first of them."""
     equal = np.asarray(rollout.ids) == plain.token
     error = np.abs(np.asarray(rollout.plain_log_probs) - plain.plain_log_prob)
@@ -130,7 +130,7 @@ def step_seconds(task: Task, seconds: Mapping[str, float]) -> float:
     return (seconds["decode_loop"] - seconds["draw"]) / (task.sampler.max_tokens - 1)
 
 
-def step_cost(task: Task) -> Cost:
+def step_cost(task: Task) -> StepCost:
     """Of one decoding step of all samples: the network, its cache, and the logits."""
     backbone, params, request, keys, sampler = task
 

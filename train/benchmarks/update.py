@@ -26,7 +26,7 @@ def run(config: RunConfig, repeat: int, best: float | None) -> dict[str, Any]:
     """What every update computes and takes.
 
     Args:
-      config: of the run.
+      config: the run's settings.
       repeat: steps of each phase.
       best: operations a second of one device, if known.
     """

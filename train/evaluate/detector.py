@@ -42,7 +42,7 @@ class Detection(NamedTuple):
     unclear: int
 
 
-class Fit(NamedTuple):
+class TemplateFit(NamedTuple):
     """The best template of every cell."""
 
     template: Int[np.ndarray, "N 4"]
@@ -75,7 +75,7 @@ def templates() -> Float[np.ndarray, "K 256"]:
     return np.stack(masks).reshape(len(masks), -1).astype(np.float32)
 
 
-def fit(pixels: UInt8[np.ndarray, "N 32 32 3"]) -> Fit:
+def fit(pixels: UInt8[np.ndarray, "N 32 32 3"]) -> TemplateFit:
     """Fits every template to every cell and keeps the best."""
     cells = rearrange(pixels.astype(np.float32), "n (r h) (q w) c -> n (r q) c (h w)", r=2, q=2)
     mean = cells.mean(-1)
@@ -93,7 +93,7 @@ def fit(pixels: UInt8[np.ndarray, "N 32 32 3"]) -> Fit:
     background = mean - slope * coverage.mean(1)[best][..., None]
     explained = np.take_along_axis(energy, best[..., None], -1)[..., 0]
     total = np.square(cells).sum((2, 3))
-    return Fit(best, explained, total, background + slope, background)
+    return TemplateFit(best, explained, total, background + slope, background)
 
 
 def plain(background: Float[np.ndarray, "N 4 3"]) -> Bool[np.ndarray, "N 4"]:
@@ -108,7 +108,7 @@ def detect(pixels: UInt8[np.ndarray, "N 32 32 3"]) -> list[Detection]:
     return [detection for chunk in chunks for detection in _read(fit(chunk))]
 
 
-def _read(found: Fit) -> list[Detection]:
+def _read(found: TemplateFit) -> list[Detection]:
     palette = np.array(list(PALETTE.values()), np.float32)
     distance = np.linalg.norm(found.color[..., None, :] - palette, axis=-1)
     present = found.explained >= MIN_EXPLAINED

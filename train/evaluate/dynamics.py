@@ -15,7 +15,7 @@ def changes_figure(changes: Mapping[str, Changes]) -> Figure:
     """Points of predicted and measured changes in nats, and the line where they are equal.
 
     Args:
-      changes: by what changed, such as "same drawing" and "other drawings".
+      changes: nats, by what changed, such as "same drawing" and "other drawings".
     """
     drawing = Figure(figsize=(5, 5), layout="constrained")
     axes = drawing.add_subplot()

@@ -25,7 +25,7 @@ from asg_jax.train.evaluate.settings import EvalSettings
 DRAWN, BEST = "drawn", "best"
 
 
-class Batch(NamedTuple):
+class DrawingRows(NamedTuple):
     """A picture to draw in each row."""
 
     request: Request
@@ -111,14 +111,14 @@ def draw_all(
     # All prompts at once are padded to one length, so that one program draws them.
     request = model.processor.prompt([[str(prompt)] for prompt in prompts], "draw")
     number, sample = wanted.T
-    batch = Batch(jax.tree.map(lambda x: x[number], request), keys[number, sample][:, None])
+    batch = DrawingRows(jax.tree.map(lambda x: x[number], request), keys[number, sample][:, None])
     draw = lambda rows: _draw(model.backbone, params, rows, sampler)
     return in_batches(draw, batch, settings.prompts_per_batch)
 
 
 @partial(jax.jit, static_argnums=(0, 3))
 def _draw(
-    backbone: Backbone, params: Params, batch: Batch, sampler: Sampler
+    backbone: Backbone, params: Params, batch: DrawingRows, sampler: Sampler
 ) -> UInt8[Array, "B H W 3"]:
     pictures = draw_pictures(backbone, params, batch.request, batch.keys, sampler)
     return to_uint8(pictures)[:, 0]

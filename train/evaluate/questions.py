@@ -30,7 +30,7 @@ TRAINED_ONLY = replace(EVALUATION, combinations=TRAINED)
 
 
 @dataclass(frozen=True)
-class Item:
+class QuestionItem:
     """A question about a picture, and its true answer.
 
     Attributes:
@@ -56,7 +56,7 @@ class QuestionSet(NamedTuple):
     """Pictures, and equally many questions about each, in the order of the pictures."""
 
     pictures: UInt8[np.ndarray, "N 32 32 3"]
-    items: tuple[Item, ...]
+    items: tuple[QuestionItem, ...]
 
 
 @lru_cache(maxsize=4)
@@ -79,7 +79,9 @@ def question_set(seed: int, count: int = 3200, per_picture: int = 4) -> Question
         pictures.append(render(scene, rng))
         usage = EVALUATION if held_out else TRAINED_ONLY
         for question in islice(_questions(scene, rng, asked, usage), per_picture):
-            items.append(Item(number, question, str(answer(question, scene.items)), held_out))
+            items.append(
+                QuestionItem(number, question, str(answer(question, scene.items)), held_out)
+            )
             asked[question.kind] += 1
     return QuestionSet(np.stack(pictures), tuple(items))
 

@@ -20,7 +20,7 @@ from asg_jax.rollout.text import TextSampler, sample_text
 from asg_jax.train.data.questions import OPTIONS
 from asg_jax.train.evaluate.batches import in_batches, item_keys
 from asg_jax.train.evaluate.outcomes import Outcomes
-from asg_jax.train.evaluate.questions import STREAM, Item, QuestionSet, question_set
+from asg_jax.train.evaluate.questions import STREAM, QuestionItem, QuestionSet, question_set
 from asg_jax.train.evaluate.settings import EvalSettings
 
 # Measures: the greedy answer to the plain question, several at T = 1, the most frequent greedy one
@@ -29,7 +29,7 @@ from asg_jax.train.evaluate.settings import EvalSettings
 GREEDY, SAMPLED, ENSEMBLE, VOTE = "greedy", "sampled", "ensemble", "vote"
 
 
-class Answers(NamedTuple):
+class QuestionAnswers(NamedTuple):
     """What was said to one question.
 
     Attributes:
@@ -41,7 +41,7 @@ class Answers(NamedTuple):
     framings: Sequence[str]
 
 
-class Batch(NamedTuple):
+class AskingRows(NamedTuple):
     """Pictures, and texts about each of them; the arrays of a `QuestionSet`."""
 
     request: Request
@@ -66,7 +66,9 @@ def judge_understanding(
     return judge_answers(asked.items, answers, settings.seed)
 
 
-def judge_answers(items: Sequence[Item], answers: Sequence[Answers], seed: int) -> Outcomes:
+def judge_answers(
+    items: Sequence[QuestionItem], answers: Sequence[QuestionAnswers], seed: int
+) -> Outcomes:
     """Compares answers with the truth; an answer is parsable if its question allows it.
 
     Args:
@@ -93,7 +95,7 @@ def judge_answers(items: Sequence[Item], answers: Sequence[Answers], seed: int) 
     )
 
 
-def _measures(given: Answers) -> dict[str, list[str]]:
+def _measures(given: QuestionAnswers) -> dict[str, list[str]]:
     """The normalised answers that count for every measure."""
     samples, framings = (list(map(normalize_answer, texts)) for texts in given)
     measures = {GREEDY: framings[:1], SAMPLED: samples}
@@ -113,7 +115,7 @@ def answer_all(
     asked: QuestionSet,
     settings: EvalSettings,
     framed: bool,
-) -> list[Answers]:
+) -> list[QuestionAnswers]:
     """The answers to every question of a set; one prefix of a picture serves all its texts.
 
     Args:
@@ -140,7 +142,7 @@ def answer_all(
     ids = in_batches(speak, batch, settings.pictures_per_batch)
     said = _decode(model.processor, ids.reshape(-1, ids.shape[-1]))
     starts = range(0, len(said), each)
-    return [Answers(said[n : n + votes], said[n + votes : n + each]) for n in starts]
+    return [QuestionAnswers(said[n : n + votes], said[n + votes : n + each]) for n in starts]
 
 
 def longest_answer(processor: Processor) -> int:
@@ -151,7 +153,7 @@ def longest_answer(processor: Processor) -> int:
 
 def _batch(
     processor: Processor, asked: QuestionSet, texts: Sequence[Sequence[str]], seed: int
-) -> Batch:
+) -> AskingRows:
     """The texts to every question (all of one number) as arrays with a row for each picture."""
     known = {text: processor.question(text) for text in {t for several in texts for t in several}}
     rows = [known[text] for several in texts for text in several]
@@ -163,7 +165,7 @@ def _batch(
     key = jax.random.fold_in(jax.random.key(seed), STREAM)
     keys = item_keys(key, np.arange(len(texts)), len(texts[0]))
     pictures = len(asked.pictures)
-    return Batch(
+    return AskingRows(
         processor.prompt([[to_picture(pixels)] for pixels in asked.pictures], "ask"),
         ids.reshape(pictures, -1, ids.shape[1]),
         mask.reshape(pictures, -1, ids.shape[1]),
@@ -175,7 +177,7 @@ def _batch(
 def _speak(
     backbone: Backbone,
     params: Params,
-    batch: Batch,
+    batch: AskingRows,
     sampled: Bool[Array, " G"],
     max_tokens: int,
     stop_ids: tuple[int, ...],

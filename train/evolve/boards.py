@@ -68,9 +68,9 @@ class Wandb:
         """Starts or resumes it.
 
         Args:
-          folder: of the run; offline files go into its sub-folder `wandb`, if it is local.
-          name: of the run.
-          settings: by dotted names.
+          folder: the run's; offline files go into its sub-folder `wandb`, if it is local.
+          name: how the run is called.
+          settings: the run's values, by dotted names.
           mode: online, or offline for `wandb sync` later.
 
         Raises:

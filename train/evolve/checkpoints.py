@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 from asg_jax.engine.state import TrainState
 from asg_jax.errors import UserError
 from asg_jax.train.evolve import processes
-from asg_jax.train.evolve.config import Checkpoint
+from asg_jax.train.evolve.config import Saving
 from asg_jax.train.evolve.files import Folder, is_local
 from asg_jax.train.evolve.logs import say
 
@@ -27,7 +27,7 @@ class Checkpoints:
     the steps before as they were.
     """
 
-    def __init__(self, folder: Folder, settings: Checkpoint):
+    def __init__(self, folder: Folder, settings: Saving):
         self._keep = settings.keep
         self._folder = folder.absolute() / FOLDER if is_local(folder) else folder / FOLDER
         options = ocp.CheckpointManagerOptions(

@@ -42,7 +42,7 @@ def drawn_shares(
     A model that paints what is easy shows some colours and counts more often than asked.
 
     Args:
-      prompts: that were drawn.
+      prompts: what was drawn.
       pictures: drawings of every prompt, by the name of the model.
 
     Returns:

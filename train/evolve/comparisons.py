@@ -85,9 +85,9 @@ def within(config: RunConfig, budget: float, step: float, control: bool) -> RunC
     """The run of a method that spends a budget.
 
     Args:
-      config: of the method.
+      config: the run's settings, its method's among them.
       budget: token-forwards.
-      step: of a step.
+      step: token-forwards that a step costs.
       control: whether its rewards are dealt at random.
 
     Raises:
@@ -113,7 +113,7 @@ def compared(
 
     Args:
       runs: folders of finished runs, by method.
-      controls: of their controls.
+      controls: the same of their controls.
       prices: token-forwards of a step, by method.
     """
     found = {}

@@ -40,7 +40,7 @@ class Batch:
     Attributes:
       understanding: examples of a step that asks and answers.
       generation: examples of a step that draws.
-      micro: that each device takes at a time in an update; None is all of them.
+      micro: examples that each device takes at a time in updates and drawings; None is all of them.
     """
 
     understanding: int = bounded(16, least=1)
@@ -64,7 +64,7 @@ class Replay:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class Saving:
     """When the state is saved.
 
     Attributes:
@@ -97,8 +97,8 @@ class Watch:
 
     Attributes:
       every: steps between two of them; 0 is never.
-      questions: that are asked.
-      prompts: that are drawn.
+      questions: how many are asked.
+      prompts: how many are drawn.
       wandb: whether Weights & Biases is told of the run: never, in files that `wandb sync` sends
         later, or at once.
     """
@@ -142,7 +142,7 @@ class RunConfig:
     data: Data = Data()
     batch: Batch = Batch()
     replay: Replay = Replay()
-    checkpoint: Checkpoint = Checkpoint()
+    checkpoint: Saving = Saving()
     mesh: MeshAxes = MeshAxes()
     eval: EvalSettings = EvalSettings()
     watch: Watch = Watch()

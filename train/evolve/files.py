@@ -93,11 +93,12 @@ def _copy(source: Folder, target: Folder) -> None:
             (target / path.name).write_bytes(path.read_bytes())
 
 
-def damaged(path: Folder, reason: Any) -> UserError:
-    """The error for a file of a run that cannot be read."""
-    return UserError(
-        f"{path} is damaged ({reason}); remove it, and the command of the run makes it again."
-    )
+REMAKE = "remove it, and the command of the run makes it again"
+
+
+def damaged(path: Folder, reason: Any, remedy: str = REMAKE) -> UserError:
+    """The error for a file of a run that cannot be read, with what mends it."""
+    return UserError(f"{path} is damaged ({reason}); {remedy}.")
 
 
 def read_json(path: Folder, *needed: str) -> dict[str, Any]:

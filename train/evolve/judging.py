@@ -33,7 +33,7 @@ class Judgement:
     Attributes:
       scores: item by item.
       pictures: drawings of the first prompts, from the same noise at every judgement.
-      seconds: that it took.
+      seconds: time that it took.
     """
 
     scores: Scores

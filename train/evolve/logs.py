@@ -60,9 +60,9 @@ class Logs:
         """Makes them.
 
         Args:
-          folder: of the run.
-          steps: of the run.
-          boards: that are told beside TensorBoard; they are closed with the rest.
+          folder: the run's.
+          steps: steps that the run takes.
+          boards: what is told beside TensorBoard; they are closed with the rest.
         """
         self._folder, self._steps, self._on = folder, steps, leads()
         self._durations: deque[float] = deque(maxlen=RECENT)

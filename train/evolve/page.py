@@ -107,7 +107,7 @@ def curves(lines: Sequence[Mapping[str, Any]]) -> str:
     """All metrics of a run over its steps, as one SVG picture.
 
     Args:
-      lines: of `read_metrics`.
+      lines: what `read_metrics` gives.
     """
     panels: dict[tuple[str, str], dict[str, list[tuple[int, float]]]] = {}
     for line in lines:

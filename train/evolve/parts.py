@@ -16,6 +16,7 @@ from asg_jax.engine.state import TrainState
 from asg_jax.errors import UserError
 from asg_jax.methods import preset
 from asg_jax.models.fingerprint import fingerprint
+from asg_jax.models.layers.backbone import recomputing
 from asg_jax.models.registry import Model, open_model
 from asg_jax.prompts import LANGUAGES
 from asg_jax.prompts.language import Language
@@ -59,8 +60,8 @@ class Opened(NamedTuple):
 
     Attributes:
       model: its parameters lie on the placement's devices.
-      placement: of states and batches on devices.
-      source: of unlabeled pictures.
+      placement: puts states and batches on devices.
+      source: gives unlabeled pictures.
     """
 
     model: Model
@@ -105,14 +106,14 @@ def make_method(config: RunConfig, model: Model, placement: Placement) -> Method
     """The method of a config.
 
     Args:
-      config: of a run.
+      config: a run's settings.
       model: opened for the placement's mesh.
-      placement: of states and batches.
+      placement: puts states and batches on devices.
 
     Raises:
       UserError: there is no such language, or the settings do not fit the model.
     """
-    backbone = model.family.remat(model.backbone, config.remat)
+    backbone = recomputing(model.backbone, config.remat)
     return preset(config.method.name).make(
         model=UnifiedModel(backbone, model.base, model.processor, model.family.roles),
         language=language_of(config),

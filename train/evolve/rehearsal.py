@@ -31,8 +31,8 @@ class Visit:
     """A program as a step meets it.
 
     Attributes:
-      phase: of the step.
-      name: of the program, with the number and length of texts where it samples them.
+      phase: which kind of step runs the program.
+      name: how the program is called, with the number and length of texts where it samples them.
       lowered: ready to be compiled; one object for all visits with the same shapes.
       held: bytes of one device that the step's batches and results take so far, the program's own
         batch included and its results not.
@@ -51,11 +51,11 @@ class Played:
     """A program that ran.
 
     Attributes:
-      phase: of the step.
+      phase: which kind of step ran the program.
       name: as of a visit.
-      seconds: from its start, all that it needs being there, until its results were.
+      seconds: time between its start, all that it needs being there, and its results.
       lower: gives the program as it was compiled.
-      arguments: that it was given; those of an update are used up.
+      arguments: what it was given; an update uses its own up.
       out: what it gave.
     """
 
@@ -98,7 +98,7 @@ class Rehearsable(MeshPlacement):
 
         Args:
           method: made with this placement.
-          config: of the run.
+          config: the run's settings.
           picture: stands for all; its size is that of the run's pictures.
           meet: told of every program, in the order of the steps.
         """
@@ -122,7 +122,7 @@ class Rehearsable(MeshPlacement):
         """Times every program that runs meanwhile, each alone.
 
         Args:
-          phase: of the step that is taken.
+          phase: which kind of step is taken.
           watch: told of every program, in the order of the step.
         """
         self._stage.phase, self._stage.watch = phase, watch

@@ -20,11 +20,13 @@ from asg_jax.train.evolve.files import Folder, damaged, write_picture
 
 FOLDER = "replay"
 STREAM = 2  # of random numbers, apart from those of other choices by (seed, step)
+# A picture is never drawn again.
+REMEDY = "put a copy of it back, or the run goes on from a checkpoint that does not need it"
 LATE = 2  # steps until a picture can be chosen: its report is read during the step in between
 
 
 @dataclass(frozen=True)
-class Drawn:
+class KeptPicture:
     """A picture of the buffer, and the step that kept it."""
 
     step: int
@@ -44,7 +46,7 @@ class Replay:
 
     def __init__(self, folder: Folder, size: int, checkpoints: int):
         self.first = 0
-        self.drawn: deque[Drawn] = deque()
+        self.drawn: deque[KeptPicture] = deque()
         self._folder, self._size = folder / FOLDER, size
         self._needed: deque[int] = deque(maxlen=checkpoints + 1)
 
@@ -61,7 +63,7 @@ class Replay:
             if processes.leads():
                 self._folder.mkdir(exist_ok=True)
                 write_picture(self._path(self.first + len(self.drawn)), one.pixels)
-            self.drawn.append(Drawn(step, to_picture(one.pixels)))
+            self.drawn.append(KeptPicture(step, to_picture(one.pixels)))
         for _ in range(len(self._ripe(step + 1)) - self._size):
             self.drawn.popleft()
             self.first += 1
@@ -92,7 +94,7 @@ class Replay:
         """
         self.first = state["first"]
         numbered = enumerate(zip(state["steps"], state["checksums"], strict=True), self.first)
-        self.drawn = deque(Drawn(step, self._read(n, known)) for n, (step, known) in numbered)
+        self.drawn = deque(KeptPicture(step, self._read(n, known)) for n, (step, known) in numbered)
 
     def forget(self) -> None:
         """Removes files that only checkpoints needed that are gone; call it at every checkpoint."""
@@ -114,7 +116,7 @@ class Replay:
                 if checksum(_decoded(data)) != known:
                     raise ValueError("it is another picture than the run kept")
             except (OSError, ValueError, SyntaxError) as error:
-                raise damaged(path, error) from error
+                raise damaged(path, error, REMEDY) from error
             return data
 
         return _decoded(processes.bytes_from_first(read))

@@ -14,8 +14,8 @@ class Sign:
     """When a check of `asg_jax.train.evolve.checks.trends` becomes suspicious.
 
     Attributes:
-      meaning: of the number.
-      change: that would be a way round the rewards.
+      meaning: what the number says.
+      change: which way the number goes where rewards are won by a trick.
       by: how much of it, from the first to the last tenth of the run: a difference where it
         `moves` or `rises`, a share of the first value where it `shrinks` or `scales`.
       fault: what it would mean.
@@ -76,9 +76,10 @@ class Verdict(NamedTuple):
     """A check in words.
 
     Attributes:
-      name: of the check.
-      meaning: of its number.
-      first, last: in the first and the last tenth of the run, or before and after it.
+      name: how the check is called.
+      meaning: what its number says.
+      first, last: the number's mean in the first and the last tenth of the run, or before and after
+        it.
       state: `GOOD`, `BAD` or `PLAIN`.
       words: what it says.
     """

@@ -18,7 +18,7 @@ def load_run(name: str = "bagel_tiny", **changes: Any) -> RunConfig:
     """The settings of a run.
 
     Args:
-      name: of a config, as `--config` takes it.
+      name: which config, as `--config` takes it.
       changes: settings by their names, `__` for the dots: `batch__understanding=8`.
 
     Raises:
@@ -36,7 +36,7 @@ def evolve(
 
     Args:
       config: settings, or the name of a config.
-      folder: of the run; runs/NAME by default.
+      folder: where the run is kept; runs/NAME by default.
       changes: as `load_run` takes them.
 
     Returns:

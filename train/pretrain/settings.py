@@ -16,7 +16,7 @@ class Lane:
 
     Attributes:
       tasks: how often each of the grammar's is drawn.
-      pictures: that a context shows: 0, 1 or 2.
+      pictures: how many a context shows: 0, 1 or 2.
       contexts: how many a step has.
       texts: how many each context has.
       length: the padded instruction and target together, in tokens.
@@ -46,9 +46,9 @@ class Course:
       steps: updates.
       rate: peak learning rate.
       batch: pictures per step.
-      strength: of the regularisation: the weight of an autoencoder's divergence, or of the clarity
-        and even use of its bits; the standard deviation of the noise through which an encoder's
-        features are read, or the largest of that which a decoder finds in them.
+      strength: factor of the regularisation: the weight of an autoencoder's divergence, or of the
+        clarity and even use of its bits; the standard deviation of the noise through which an
+        encoder's features are read, or the largest of that which a decoder finds in them.
     """
 
     steps: int = bounded(800, least=1)
@@ -78,8 +78,8 @@ class PretrainSettings:
       drawing: weight of the drawing loss.
       steps: updates of the last phase, which learns everything but the parts of the stages.
       rate: its peak learning rate; matrices are orthogonalised (Muon), the rest is Adam's.
-      drawing_rate: that of the parameters that only drawing uses: it learns best in small batches
-        with large steps, and texts do not.
+      drawing_rate: peak learning rate of the parameters that only drawing uses: it learns best in
+        small batches with large steps, and texts do not.
       autoencoder: the stage that learns targets and the way back to pictures.
       encoder: the stage that learns features to be drawn, where the network draws features.
       decoder: the stage that learns the way back from these to what the autoencoder knows.

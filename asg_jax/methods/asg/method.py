@@ -47,7 +47,7 @@ class Asg:
 
         Args:
           model: what is improved.
-          language: that the model understands.
+          language: what prompts and answers are in.
           settings: every number of the method.
           sizes: pictures of an `understanding` and of a `generation` step, of all processes.
           placement: how batches lie on devices.
@@ -120,5 +120,6 @@ class Asg:
         signals: Mapping[str, Signal],
     ) -> dict[str, Float[np.ndarray, "B L"]]:
         """See `asg_jax.engine.method.Scorer`."""
-        moment = self.engine.moment(examples)
+        compared = any(signal.compares for signal in signals.values())
+        moment = (self.engine.moment if compared else self.engine.blank)(examples)
         return self._generation.score(state, moment, texts, pictures, signals)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from asg_jax import ranges
 from asg_jax.backbone import Sampler
-from asg_jax.engine.engine import Judge
+from asg_jax.engine.engine import JudgeKind
 from asg_jax.engine.method import Ablation
 from asg_jax.engine.programs import Lengths
 from asg_jax.engine.roles import DrawingRole, Optimizer, Role, TextRole
@@ -134,7 +134,7 @@ class Settings:
     balanced: bool = False
     baseline_momentum: float = bounded(0.6, least=0, most=1)
     advantages: Literal["group", "batch"] = "group"
-    judge: Judge = "live"
+    judge: JudgeKind = "live"
     shuffled: bool = False
     kept_reward: float = 0.5
 

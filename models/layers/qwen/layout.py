@@ -39,7 +39,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnRows:
     """A picture that is drawn: `count` rows of text, whose features start at row `slot`."""
 
     count: int
@@ -47,7 +47,7 @@ class Drawn:
     id: int
 
 
-Segment = Text | View | Drawn
+Segment = Text | View | DrawnRows
 
 
 def layout(conversations: Sequence[Sequence[Segment]], plain: bool = False) -> Prompt:

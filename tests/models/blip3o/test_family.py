@@ -26,8 +26,8 @@ def tiny(tmp_path_factory):
     rng = np.random.default_rng(0)
     draw = lambda leaf: jnp.asarray(rng.normal(0, 0.1, leaf.shape), leaf.dtype)
     stored = jax.tree.map(draw, backbone.abstract_base("bfloat16"))
-    FAMILY.export(folder, backbone, stored, None)
-    return folder
+    FAMILY.export(folder / "model", backbone, stored, folder)
+    return folder / "model"
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from flax import nnx
 
 from asg_jax.backbone import Sampler
 from asg_jax.models.blip3o import decoding, drawing
-from asg_jax.models.blip3o.dit import Caption, grid_angles
+from asg_jax.models.blip3o.dit import CaptionContext, grid_angles
 from asg_jax.models.blip3o.eva import square
 from asg_jax.models.blip3o.model import Blip3o, told_times
 from asg_jax.models.blip3o.training import training_times
@@ -281,5 +281,5 @@ def test_one_null_token_stands_for_all(blip3o):
         model.dit(x, time, model.dit.caption(z), model.null_caption())[1],
     )
     whole, one = jax.jit(compare)(z[1:])
-    assert isinstance(model.null_caption(), Caption)
+    assert isinstance(model.null_caption(), CaptionContext)
     np.testing.assert_allclose(one, whole, rtol=1e-5, atol=1e-5)

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from asg_jax.adapters import init, parameter_count
 from asg_jax.errors import UserError
 from asg_jax.models import peft
-from asg_jax.models.checkpoint import Checkpoint, paths
+from asg_jax.models.checkpoint import INDEX_FILE, Checkpoint, paths
 from asg_jax.models.vargpt import checkpoint
 from asg_jax.models.vargpt.adapters import ROLES
 from asg_jax.models.vargpt.backbone import VargptBackbone
@@ -174,17 +174,15 @@ DAMAGES = {
     "no weights": (lambda f: (f / WEIGHTS).unlink(), ["safetensors"]),
     "no json": (lambda f: (f / "config.json").unlink(), ["config.json", "missing"]),
     "index leads outside": (
-        lambda f: (f / checkpoint.INDEX_FILE).write_text(
-            '{"weight_map": {"a": "../x.safetensors"}}'
-        ),
-        [checkpoint.INDEX_FILE, "outside"],
+        lambda f: (f / INDEX_FILE).write_text('{"weight_map": {"a": "../x.safetensors"}}'),
+        [INDEX_FILE, "outside"],
     ),
     "broken index": (
-        lambda f: (f / checkpoint.INDEX_FILE).write_text("{}"),
-        [checkpoint.INDEX_FILE],
+        lambda f: (f / INDEX_FILE).write_text("{}"),
+        [INDEX_FILE],
     ),
     "file lost": (
-        lambda f: (f / checkpoint.INDEX_FILE).write_text('{"weight_map": {"a": "b.safetensors"}}'),
+        lambda f: (f / INDEX_FILE).write_text('{"weight_map": {"a": "b.safetensors"}}'),
         ["b.safetensors", "missing"],
     ),
     "tensor lost": (lambda f: rewrite(f / WEIGHTS, lambda t: t.pop(NORM)), [NORM, "missing"]),

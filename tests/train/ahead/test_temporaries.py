@@ -1,8 +1,4 @@
-"""With one picture at a time, an update needs hardly more memory for many of them.
-
-Tiny BAGEL alone: of the tiny VARGPT's few temporaries (2.7 MB) what a picture brings is already a
-tenth (3.0 MB with 16 of them).
-"""
+"""With one picture at a time, an update needs hardly more memory for many of them."""
 
 from dataclasses import replace
 
@@ -11,10 +7,11 @@ import pytest
 
 from asg_jax.engine.model import UnifiedModel
 from asg_jax.methods.asg import Asg
+from asg_jax.models.layers.backbone import recomputing
 from asg_jax.train.evolve.config import Batch
 from asg_jax.train.evolve.rehearsal import Rehearsable
 from asg_jax.train.mesh import make_mesh
-from tests.tiny import BABBLE, fitting, flows, model, pictures
+from tests.tiny import BABBLE, fitting, model, pictures
 from tests.train.evolve.fake import CONFIG
 
 __all__ = ["model"]
@@ -24,7 +21,7 @@ pytestmark = pytest.mark.slow
 def temporaries(model, count):
     """Bytes of the temporaries of the updates of both phases, on batches of so many pictures."""
     placement = Rehearsable(make_mesh(devices=jax.devices()[:1]))
-    backbone = model.family.remat(model.backbone, "full")
+    backbone = recomputing(model.backbone, "full")
     method = Asg(
         UnifiedModel(backbone, model.base, model.processor, model.family.roles),
         BABBLE,
@@ -44,7 +41,6 @@ def temporaries(model, count):
     return found
 
 
-@flows
 def test_temporaries_do_not_grow_with_the_batch(model):
     few, many = temporaries(model, 1), temporaries(model, 16)
     for phase in ("understanding", "generation"):

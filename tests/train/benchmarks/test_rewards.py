@@ -90,6 +90,13 @@ def test_planted_signals_are_seen_through(here: Path, capsys: pytest.CaptureFixt
         assert again["changes"][name]["renders"]["pairs"] == [0, 0, 0]
     assert "change of own_signals:exact in renders" in capsys.readouterr().out
 
+    before = report(here / "one.json")
+    before["signals"][names[1]]["scores"]["renders"] = [[1.0]]
+    (here / "torn.json").write_text(json.dumps(before))
+    for other, wrong in (("one", "no set of the same texts"), ("torn", "torn.json is damaged")):
+        assert bench(*words, "--prompts=39", f"--against={other}.json", "--model=none") == 2
+        assert wrong in capsys.readouterr().err  # before the model is missed
+
 
 @pytest.mark.parametrize(
     "words, told",
@@ -101,6 +108,10 @@ def test_planted_signals_are_seen_through(here: Path, capsys: pytest.CaptureFixt
         (["--pairs=none.jsonl"], "none.jsonl cannot be read"),
         (["--against=none.json"], "none.json is missing"),
         (["--prompts=1"], "prompts"),
+        # before the model is missed:
+        (["--model=none", "--pairs=none.jsonl"], "none.jsonl cannot be read"),
+        (["--model=none", "--config=bagel_tiny:gvu"], "the method 'gvu' has no signals of given"),
+        (["--model=none", "--config.language=latin"], "there is no language 'latin'"),
     ],
 )
 def test_what_cannot_be_is_told_in_a_sentence(

@@ -19,7 +19,7 @@ from asg_jax.train.evaluate.understanding import (
     GREEDY,
     SAMPLED,
     VOTE,
-    Answers,
+    QuestionAnswers,
     answer_all,
     judge_answers,
     judge_understanding,
@@ -39,7 +39,7 @@ def items():
 def test_an_oracle_is_always_right(items) -> None:
     for text in ("{}", " {}. ", "{}?"):
         said = [text.format(item.truth.capitalize()) for item in items]
-        outcomes = judge_answers(items, [Answers([a] * 3, [a] * 7) for a in said], SEED)
+        outcomes = judge_answers(items, [QuestionAnswers([a] * 3, [a] * 7) for a in said], SEED)
         assert set(outcomes.right) == {GREEDY, SAMPLED, ENSEMBLE, VOTE}
         assert all(right.all() for right in outcomes.right.values())
         assert all(clear.all() for clear in outcomes.clear.values())
@@ -55,7 +55,7 @@ def test_answers_that_know_only_the_kind_score_as_chance_says(items) -> None:
         said[of_kind] = rng.permutation(truths[of_kind])
         counts = np.array(list(Counter(truths[of_kind]).values()))
         expected += np.square(counts).sum() / len(of_kind) / len(items)
-    outcomes = judge_answers(items, [Answers([a], [a]) for a in said.tolist()], SEED)
+    outcomes = judge_answers(items, [QuestionAnswers([a], [a]) for a in said.tolist()], SEED)
     assert 100 * abs(outcomes.right[GREEDY].mean() - expected) < 3
     assert outcomes.clear[GREEDY].all()
     assert 0.2 < expected < 0.6
@@ -67,7 +67,7 @@ def _kind(item) -> str:
 
 def test_wrong_answers_are_told_from_those_that_are_none(items) -> None:
     wrong = [next(o for o in item.question.options if o != item.truth) for item in items]
-    outcomes = judge_answers(items, [Answers([w], ["blah"]) for w in wrong], SEED)
+    outcomes = judge_answers(items, [QuestionAnswers([w], ["blah"]) for w in wrong], SEED)
     assert not outcomes.right[GREEDY].any() and not outcomes.clear[GREEDY].any()
     assert not outcomes.right[SAMPLED].any() and outcomes.clear[SAMPLED].all()
     assert ENSEMBLE not in outcomes.right and VOTE not in outcomes.right
@@ -77,7 +77,7 @@ def test_votes_go_to_the_most_frequent_and_then_to_the_first(items) -> None:
     assert most_frequent(["b", "a", "c", "a", "b"]) == "b"
     assert most_frequent(["b", "a", "a"]) == "a"
     item = replace(items[0], truth="yes")
-    (given,) = [Answers(["no", "Yes", "yes."], ["no", "no", "yes", "yes", "", "", ""])]
+    (given,) = [QuestionAnswers(["no", "Yes", "yes."], ["no", "no", "yes", "yes", "", "", ""])]
     outcomes = judge_answers([item], [given], SEED)
     right = {measure: values[:, 0].tolist() for measure, values in outcomes.right.items()}
     wrong, samples = [False], [False, True, True]
@@ -85,7 +85,7 @@ def test_votes_go_to_the_most_frequent_and_then_to_the_first(items) -> None:
 
 
 def test_labels_are_those_of_the_items(items) -> None:
-    outcomes = judge_answers(items, [Answers(["yes"], ["yes"])] * len(items), SEED)
+    outcomes = judge_answers(items, [QuestionAnswers(["yes"], ["yes"])] * len(items), SEED)
     assert outcomes.clusters.tolist() == [item.picture for item in items]
     assert outcomes.labels["kind"] == tuple(map(_kind, items))
     assert Counter(outcomes.labels["combination"]) == {"trained": 2400, "held out": 800}
@@ -113,7 +113,7 @@ def test_answers_do_not_depend_on_their_batch(model, asked, answers) -> None:
 
 def test_without_headroom_the_other_answers_are_the_same(model, asked, answers) -> None:
     few = answer_all(model, Params(model.base), asked, SETTINGS, False)
-    assert few == [Answers(given.samples, given.framings[:1]) for given in answers]
+    assert few == [QuestionAnswers(given.samples, given.framings[:1]) for given in answers]
 
 
 def test_the_answer_to_an_item_is_that_to_its_own_picture_and_question(

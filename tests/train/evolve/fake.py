@@ -23,7 +23,7 @@ from asg_jax.train.evaluate.outcomes import Outcomes
 from asg_jax.train.evaluate.prompts import CATEGORIES
 from asg_jax.train.evaluate.scores import Scores
 from asg_jax.train.evaluate.settings import EvalSettings
-from asg_jax.train.evolve.config import Batch, Checkpoint, Replay, RunConfig
+from asg_jax.train.evolve.config import Batch, Replay, RunConfig, Saving
 from asg_jax.train.evolve.history import History
 from asg_jax.train.evolve.interruption import Interruption
 from asg_jax.train.evolve.judging import Judgement
@@ -68,7 +68,7 @@ CONFIG = RunConfig(
     steps=23,
     batch=Batch(understanding=4, generation=2),
     replay=Replay(size=3, share=0.5),
-    checkpoint=Checkpoint(every=4, keep=2),
+    checkpoint=Saving(every=4, keep=2),
     eval=EvalSettings(),
 )
 
@@ -198,7 +198,7 @@ class FakeJudge:
     """Finds more right the more steps were taken.
 
     Attributes:
-      steps: of the states that were judged; None is the frozen model.
+      steps: numbers of the steps whose states were judged; None is the frozen model.
       asked: questions at each time.
     """
 

@@ -93,7 +93,7 @@ class Results:
     stream: UInt32[Array, "B S"]
 
 
-class Judged(NamedTuple):
+class JudgedDrawings(NamedTuple):
     """Signals and rewards of the drawings.
 
     Attributes:
@@ -130,14 +130,14 @@ def record(findings: Findings, exists: Bool[Array, "B L"]) -> Drawn:
     )
 
 
-def judge(settings: Settings, results: Results) -> Judged:
+def judge(settings: Settings, results: Results) -> JudgedDrawings:
     """Turns answers and similarities into rewards; nobody but the model itself has a say."""
     marks = results.findings.marks
     mask = jnp.broadcast_to(marks.accepted[:, None], results.drawn.pictures.shape[:2])
     signals = read(DRAWINGS, settings.weights, record(results.findings, mask), settings.numbers)
     reward = weighted(signals, settings.weights) * marks.quality[:, None]
     winner = best(reward, mask)
-    return Judged(signals, reward, mask, winner, winner.pick(results.drawn.pictures))
+    return JudgedDrawings(signals, reward, mask, winner, winner.pick(results.drawn.pictures))
 
 
 def learn(
@@ -176,7 +176,7 @@ def learn(
     return Learned(after, metrics | {"state/skipped": after.skipped}, judged)
 
 
-def make_lesson(settings: Settings, results: Results, judged: Judged) -> DrawingLesson:
+def make_lesson(settings: Settings, results: Results, judged: JudgedDrawings) -> DrawingLesson:
     """What the Generator learns from: all drawings by their advantages, or the best alone."""
     rewards, mask = judged.reward, judged.mask
     of_prompts = keys(results.stream, 2)
@@ -189,7 +189,7 @@ def make_lesson(settings: Settings, results: Results, judged: Judged) -> Drawing
     return DrawingLesson(results.request, results.drawn, advantages, mask, of_prompts[:, 0])
 
 
-def _metrics(results: Results, judged: Judged) -> Metrics:
+def _metrics(results: Results, judged: JudgedDrawings) -> Metrics:
     """Rewards and signals, and what shows when a reward is won by a trick."""
     marks, mask, features = results.findings.marks, judged.mask, results.findings.likeness.features
     assert features is not None  # every step asks for them

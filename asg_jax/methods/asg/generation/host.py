@@ -22,17 +22,17 @@ from asg_jax.engine.programs import Comparison, Inquiry, Likeness, Replies, View
 from asg_jax.engine.state import TrainState
 from asg_jax.engine.texts import framings, pad
 from asg_jax.methods.asg.generation import device
-from asg_jax.methods.asg.generation.device import Findings, Judged, Marks, Results
+from asg_jax.methods.asg.generation.device import Findings, JudgedDrawings, Marks, Results
 from asg_jax.methods.asg.generation.specs import QASpec, reference_texts, write_specs
 from asg_jax.methods.asg.purposes import Purpose
 from asg_jax.methods.asg.settings import Settings
 from asg_jax.objectives.texts import Said
 from asg_jax.rollout.text import Texts
 from asg_jax.signals.fidelity import Fidelity, match_answers
-from asg_jax.signals.table import DRAWINGS, Signal, needed, read
+from asg_jax.signals.table import COMPARED, DRAWINGS, Signal, needed, read
 
 SHOWN = 4  # drawings that a report shows
-VOTED = frozenset({"match", "fraction", "contradiction"})  # facts that sampled answers give
+VOTED = COMPARED - {"probability"}  # facts that sampled answers give
 
 Spoken = list[list[list[str]]]  # answers about each of the L drawings of each prompt
 
@@ -108,12 +108,13 @@ class GenerationStep:
           captions: what the pictures are to show; None where there is no caption.
           said: the same as tokens of answers; G = 1.
           pixels: the pictures, values in [0, 1], on devices.
-          facts: what is wanted (`asg_jax.signals.table.Signal.needs`), of those in `FOUND`.
+          facts: what is wanted (`asg_jax.signals.table.Signal.needs`), of those in
+            `asg_jax.methods.asg.settings.FOUND`.
         """
         engine, settings, put = self.engine, self.settings, self.engine.placement.put
         told, own = put((self._instructed(len(captions)), said))
         specs = [QASpec()] * len(captions)
-        if facts & (VOTED | {"probability"}):
+        if facts & COMPARED:
             specs = write_specs(engine, settings, state, moment, captions)
         viewing = engine.viewing(pixels, settings.sampler.grid, len(captions))
         replies = self._examine(state, moment, viewing, told, specs, facts)
@@ -237,7 +238,7 @@ class GenerationStep:
         return engine.compare(Params(engine.model.base), facts, batch)
 
 
-def keep(judged: Judged, least: float) -> list[Kept]:
+def keep(judged: JudgedDrawings, least: float) -> list[Kept]:
     """The best drawing of each prompt whose spec was accepted, if it is good enough."""
     rewards = np.where(judged.mask, judged.reward, -np.inf).max(1).tolist()
     pairs = zip(judged.picture, rewards, strict=True)
@@ -299,7 +300,7 @@ def _texts(captions: Sequence[str | None]) -> list[str]:
     return [caption or "" for caption in captions]
 
 
-def _rows(moment: Moment, notes: Notes, judged: Judged) -> list[dict[str, Any]]:
+def _rows(moment: Moment, notes: Notes, judged: JudgedDrawings) -> list[dict[str, Any]]:
     """The best drawing of each prompt."""
     rows = []
     for n, spec in enumerate(notes.specs):

@@ -35,7 +35,7 @@ class QASpec:
       questions: those that are fit to be asked.
       references: their answers.
       tokens: these answers, as they were sampled.
-      quality: in [0, 1].
+      quality: how fit the questions are to judge drawings, in [0, 1].
       accepted: drawings may be judged by it.
       attempt: number of the attempt that was taken, from 1; 0 where there is no caption.
     """

@@ -33,7 +33,7 @@ from asg_jax.signals.vote import Vote, entropy_target_update, is_easy, vote
 
 
 @pytree
-class Forms:
+class QuestionForms:
     """What the host found in the candidates; see `asg_jax.answers.QuestionForm`.
 
     Attributes:
@@ -113,7 +113,7 @@ class Evidence:
 
     asked: Said
     answered: Said
-    forms: Forms
+    forms: QuestionForms
     answers: Answers
     stream: UInt32[Array, "B S"]
 
@@ -123,7 +123,7 @@ class Evidence:
         return separate(self.answered, self.forms.parsed.shape[1])
 
 
-class Judged(NamedTuple):
+class JudgedQuestions(NamedTuple):
     """Signals and rewards of a step.
 
     Attributes:
@@ -149,7 +149,7 @@ class Judged(NamedTuple):
 
 def judge(
     settings: Settings, stop_ids: tuple[int, ...], memory: Memory, evidence: Evidence
-) -> tuple[Judged, Float[Array, " W"]]:
+) -> tuple[JudgedQuestions, Float[Array, " W"]]:
     """Turns what was said into rewards; nothing else than the model's own texts has a say.
 
     Returns:
@@ -181,7 +181,7 @@ def judge(
     accepted = forms.parsed & ~(faults[0] | faults[1] | faults[2])
     chosen = best(asked, accepted)
     teaches = ~is_easy(votes, numbers) & (votes.fraction >= settings.least_majority)
-    judged = Judged(
+    judged = JudgedQuestions(
         vote=votes,
         surprise=surprise,
         signals=signals,
@@ -257,7 +257,7 @@ def learn(
     return Learned(after, metrics, judged)
 
 
-def proposer_lesson(settings: Settings, evidence: Evidence, judged: Judged) -> TextLesson:
+def proposer_lesson(settings: Settings, evidence: Evidence, judged: JudgedQuestions) -> TextLesson:
     """The candidates of each picture, those without a question included; or the best alone."""
     every = jnp.ones(judged.proposer.shape, bool)
     if settings.proposer.objective.imitates:
@@ -268,7 +268,7 @@ def proposer_lesson(settings: Settings, evidence: Evidence, judged: Judged) -> T
 
 
 def solver_lesson(
-    settings: Settings, memory: Memory, evidence: Evidence, judged: Judged
+    settings: Settings, memory: Memory, evidence: Evidence, judged: JudgedQuestions
 ) -> TextLesson:
     """The answers to the best question of each picture; or those of the majority alone."""
     votes, questions = evidence.voted.votes, evidence.forms.parsed.shape[1]
@@ -282,7 +282,7 @@ def solver_lesson(
 
 
 def solver_advantages(
-    settings: Settings, memory: Memory, answers: Answers, judged: Judged
+    settings: Settings, memory: Memory, answers: Answers, judged: JudgedQuestions
 ) -> Float[Array, "B N"]:
     """Rewards of the answers to the best questions, less what is expected."""
     advantages = judged.solver - memory.baseline
@@ -294,7 +294,9 @@ def solver_advantages(
     return centred_apart(advantages, binary & yes, binary & ~yes)
 
 
-def _metrics(settings: Settings, evidence: Evidence, judged: Judged, after: TrainState) -> Metrics:
+def _metrics(
+    settings: Settings, evidence: Evidence, judged: JudgedQuestions, after: TrainState
+) -> Metrics:
     """Rewards and signals, and what shows when a reward is won by a trick."""
     forms, answers, rollout = evidence.forms, evidence.answers, evidence.answered.rollout
     asked, votes = forms.parsed, judged.vote

@@ -30,7 +30,12 @@ from asg_jax.engine.texts import framings
 from asg_jax.methods.asg.purposes import Purpose
 from asg_jax.methods.asg.settings import Settings
 from asg_jax.methods.asg.understanding import device
-from asg_jax.methods.asg.understanding.device import Answers, Evidence, Forms, Judged
+from asg_jax.methods.asg.understanding.device import (
+    Answers,
+    Evidence,
+    JudgedQuestions,
+    QuestionForms,
+)
 from asg_jax.objectives.texts import Said
 
 Questions = list[list[str | None]]  # K for each picture; None where there is none
@@ -120,7 +125,7 @@ class UnderstandingStep:
         )
 
 
-def read_forms(questions: Questions) -> Forms:
+def read_forms(questions: Questions) -> QuestionForms:
     """The candidates' forms as arrays."""
     forms = [judge_questions(row) for row in questions]
     table = lambda name: host(np.array([[getattr(form, name) for form in row] for row in forms]))
@@ -130,7 +135,7 @@ def read_forms(questions: Questions) -> Forms:
         novel[place] = core not in seen
         seen.add(core)
     names = ("parsed", "malformed", "subjective", "repeated")
-    return Forms(*map(table, names), novel=host(novel))
+    return QuestionForms(*map(table, names), novel=host(novel))
 
 
 def read_answers(questions: Questions, spoken: Spoken) -> Answers:
@@ -169,7 +174,7 @@ def _grouped(texts: list[list[str]], groups: int) -> Spoken:
     return [[row[n * size : (n + 1) * size] for n in range(groups)] for row in texts]
 
 
-def _rows(moment: Moment, notes: Notes, judged: Judged) -> list[dict[str, Any]]:
+def _rows(moment: Moment, notes: Notes, judged: JudgedQuestions) -> list[dict[str, Any]]:
     """The best question on each picture, or its first text where none is without fault."""
     rows, (questions, spoken) = [], notes
     for n, k in enumerate(judged.chosen.place.tolist()):

@@ -11,7 +11,7 @@ import pytest
 from asg_jax.engine.programs import Likeness
 from asg_jax.methods.asg.generation.device import (
     Findings,
-    Judged,
+    JudgedDrawings,
     Marks,
     Results,
     judge,
@@ -77,7 +77,7 @@ def seen(found: Results, **facts: Any) -> Results:
     return replace(found, findings=replace(found.findings, **facts))
 
 
-def judged(settings: Settings = SETTINGS, found: Results | None = None) -> Judged:
+def judged(settings: Settings = SETTINGS, found: Results | None = None) -> JudgedDrawings:
     return judge(settings, found or results())
 
 

@@ -12,7 +12,7 @@ from asg_jax.engine.state import TrainState
 from asg_jax.methods.asg.settings import Memory, Settings
 from asg_jax.methods.asg.understanding.device import (
     Evidence,
-    Judged,
+    JudgedQuestions,
     _metrics,
     judge,
     proposer_lesson,
@@ -71,7 +71,7 @@ def evidence(entropies: np.ndarray = ENTROPIES) -> Evidence:
     )
 
 
-def judged(settings: Settings = SETTINGS, found: Evidence | None = None) -> Judged:
+def judged(settings: Settings = SETTINGS, found: Evidence | None = None) -> JudgedQuestions:
     return judge(settings, (STOP,), MEMORY, found or evidence())[0]
 
 
