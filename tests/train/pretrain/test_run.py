@@ -48,10 +48,11 @@ STAGES = {
     "vargpt-tiny": ["autoencoder"],
     "blip3o-tiny": ["autoencoder", "encoder", "decoder"],
 }
-LARGE = pytest.param("blip3o-tiny", marks=pytest.mark.slow)  # five networks to be compiled
+# Two stages, or five networks, to be compiled.
+LARGE = [pytest.param(name, marks=pytest.mark.slow) for name in ("vargpt-tiny", "blip3o-tiny")]
 
 
-@pytest.fixture(scope="module", params=["bagel-tiny", "vargpt-tiny", LARGE])
+@pytest.fixture(scope="module", params=["bagel-tiny", *LARGE])
 def settings(request) -> PretrainSettings:
     return replace(SMALL, size=request.param)
 
