@@ -4,13 +4,14 @@ import json
 import tarfile
 from itertools import product
 
+import numpy as np
 import pytest
 
 from asg_jax.train.evolve.ablations import FULL, gather, markdown
-from asg_jax.train.evolve.pool import COLUMNS, pool, read_runs
-from asg_jax.train.evolve.summary import TITLES
+from asg_jax.train.evolve.pool import COLUMNS, lines, pool, read_runs, text
+from asg_jax.train.evolve.summary import MEASURES, TITLES
 from tests.conftest import ROOT
-from tools.kill_campaign import lines
+from tools.kill_campaign import lines as kill_lines
 
 DOCS = ROOT / "docs"
 REPORTS = ("evolve.json", "clean.json", "vargpt.json")
@@ -56,16 +57,21 @@ def test_the_ablations_are_those_of_the_runs(runs):
 
 
 @pytest.mark.parametrize("report", REPORTS)
-def test_the_readme_says_what_they_gain(report):
-    said, readme = json.loads((DOCS / report).read_text()), (ROOT / "README.md").read_text()
-    for measure in TITLES:
-        for column in COLUMNS.keys() & said[measure].keys():
-            value, low, high = numbers(said[measure][column])
-            text = f"{value:+.1f} [{low:.1f}, {high:.1f}]"
-            assert text in readme, f"{measure}, {column}: {text}"
+def test_the_results_show_their_report(report):
+    table = "\n".join(lines(json.loads((DOCS / report).read_text())))
+    assert f"```\n{table}\n```" in (DOCS / "results.md").read_text()
+
+
+def test_the_readme_sums_up_its_runs(runs):
+    said, readme = json.loads((DOCS / "evolve.json").read_text()), (ROOT / "README.md").read_text()
+    pairs = read_runs([runs[f"full_{seed}"] for seed in range(3)]).values()
+    for measure, (part, name, _) in MEASURES.items():
+        before, after = np.mean([[one.points(part, name) for one in pair] for pair in pairs], 0)
+        gain, control = (text(said[measure][column]) for column in ("gain", "control"))
+        assert f" | {before:.1f} | {after:.1f} | {gain} | {control} |" in readme, measure
 
 
 def test_the_kills_are_counted():
     found = json.loads((DOCS / "kills.json").read_text())
     assert found["kills"] == len(found["details"])
-    assert "\n".join(lines(found)) in (DOCS / "reliability.md").read_text()
+    assert "\n".join(kill_lines(found)) in (DOCS / "reliability.md").read_text()
