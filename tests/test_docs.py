@@ -1,6 +1,8 @@
 """The tables of docs/ follow from the verdicts that lie beside them."""
 
+import ast
 import json
+import re
 import tarfile
 from itertools import product
 
@@ -69,6 +71,40 @@ def test_the_readme_sums_up_its_runs(runs):
         before, after = np.mean([[one.points(part, name) for one in pair] for pair in pairs], 0)
         gain, control = (text(said[measure][column]) for column in ("gain", "control"))
         assert f" | {before:.1f} | {after:.1f} | {gain} | {control} |" in readme, measure
+
+
+ARCHITECTURE = (DOCS / "architecture.md").read_text()
+CELLS = [cell for line in ARCHITECTURE.splitlines() for cell in line.split(" | ")]
+SHAPED = re.compile(r"((?:`\w+\.\w+`(?:, | and )?)+) \(([^)]*)\)")
+
+
+def test_the_architecture_names_what_is_there():
+    places = 0
+    for path, names in re.findall(r"`([a-z_/0-9]+\.py)`(?:: ((?:`\w+`(?:, )?)+))?", ARCHITECTURE):
+        if "/" not in path or path.startswith("engine/"):
+            continue  # short for a file that the text has named in full
+        code = (ROOT / path).read_text()
+        for name in re.findall(r"`(\w+)`", names):
+            assert re.search(rf"(def|class) {name}\b", code), f"{path}: {name}"
+            places += 1
+    assert places > 30
+
+
+def test_the_arrays_have_the_shapes_that_the_architecture_says():
+    """As the fields' annotations have them."""
+    shapes: dict[str, set[str]] = {}
+    for path in (ROOT / "asg_jax").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            for field in node.body if isinstance(node, ast.ClassDef) else ():
+                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                    text = re.search(r"Array, ['\"] ?([^'\"]*)['\"]", ast.unparse(field.annotation))
+                    if text:
+                        shapes.setdefault(f"{node.name}.{field.target.id}", set()).add(text[1])
+    found = [pair for cell in CELLS for pair in SHAPED.findall(cell)]
+    assert len(found) >= 20
+    for names, shape in found:
+        for name in re.findall(r"`(\w+\.\w+)`", names):
+            assert shape.replace(",", "") in shapes[name], f"{name}: {shape} or {shapes[name]}"
 
 
 def test_the_kills_are_counted():
