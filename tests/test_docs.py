@@ -95,7 +95,9 @@ def test_the_arrays_have_the_shapes_that_the_architecture_says():
     shapes: dict[str, set[str]] = {}
     for path in (ROOT / "asg_jax").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            for field in node.body if isinstance(node, ast.ClassDef) else ():
+            if not isinstance(node, ast.ClassDef):
+                continue
+            for field in node.body:
                 if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
                     text = re.search(r"Array, ['\"] ?([^'\"]*)['\"]", ast.unparse(field.annotation))
                     if text:

@@ -173,7 +173,7 @@ def test_a_data_source_gives_pictures_by_number(tmp_path: Path, monkeypatch) -> 
     assert isinstance(source, Source) and len(source) == 6 and source[5] is None
     assert source.fingerprint == made(str(tmp_path / "pictures.zip")).fingerprint
     method = FakeMethod()
-    parts = lambda config: make_parts(method, source=source)
+    parts = lambda config: replace(make_parts(method), source=source)
     monkeypatch.setattr(methods, "METHODS", {"fake": PRESET})
     monkeypatch.setattr(evolve_run, "assemble", parts)
     asg_jax.evolve(replace(CONFIG, steps=4, replay=Replay(share=0.0)), tmp_path / "run")

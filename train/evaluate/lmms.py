@@ -89,7 +89,7 @@ class Examinee:
         question, _, show, number, task, split = group[0]
         document = self.task_dict[task][split][number]
         targets = (args[1](document) if callable(args[1]) else args[1] for args in group)
-        answers = [target.strip() for target in targets]
+        answers = [str(target).strip() for target in targets]
         pictures = self._pictures(show, number, task, split)
         if len(pictures) != 1:
             raise UserError(
