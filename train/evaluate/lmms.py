@@ -165,7 +165,7 @@ def run_tasks(model: OpenModel, tasks: Tasks, limit: int | None) -> tuple[str, d
       lmms-eval's table, and the numbers in it with the answers to every question.
 
     Raises:
-      UserError: a task is of a kind that is not answered.
+      UserError: questions cannot be had, or are of a kind that is not answered.
     """
     load = lambda name: importlib.import_module(f"lmms_eval.{name}")
     wrap = load("api.instance").GenerationResult
@@ -174,13 +174,16 @@ def run_tasks(model: OpenModel, tasks: Tasks, limit: int | None) -> tuple[str, d
         def loglikelihood(self, requests: Sequence[Any]) -> list[Any]:
             return [wrap(pair) for pair in super().loglikelihood(requests)]  # else made text of
 
-    found = load("evaluator").simple_evaluate(
-        model=Registered(model),
-        tasks=tasks.names,
-        task_manager=tasks.manager,
-        limit=limit,
-        batch_size=1,
-    )
+    given = {"task_manager": tasks.manager, "limit": limit, "batch_size": 1}
+    try:
+        found = load("evaluator").simple_evaluate(Registered(model), tasks=tasks.names, **given)
+    except Exception as error:
+        if not isinstance(cause := _cause(error), OSError):
+            raise
+        raise UserError(
+            f"the questions of {', '.join(tasks.names)} cannot be had ({cause}); they come from the"
+            " hub, so bring a network or its cache."
+        ) from error
     samples = {
         task: [{name: row[name] for name in KEPT} for row in rows]
         for task, rows in found["samples"].items()
@@ -188,3 +191,8 @@ def run_tasks(model: OpenModel, tasks: Tasks, limit: int | None) -> tuple[str, d
     wanted = ("results", "versions", "n-samples")
     document = {name: found[name] for name in wanted} | {"samples": samples}
     return load("utils").make_table(found), document
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What went wrong first."""
+    return error if error.__cause__ is None else _cause(error.__cause__)

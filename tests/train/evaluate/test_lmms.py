@@ -6,6 +6,7 @@ tested.
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -153,6 +154,19 @@ def test_several_pictures_stand_before_a_question_and_stops_end_an_answer(folder
     found = run(folder, "scenes_two", "--limit=4")
     answers = [row["filtered_resps"][0] for row in found["samples"]["scenes_two"]]
     assert len(answers) == 4 and not any("r" in answer for answer in answers)
+
+
+@needs_lmms
+@pytest.mark.slow
+def test_questions_that_cannot_be_had_are_one_line(tmp_path: Path) -> None:
+    words = ["evaluate", "--model=bagel-tiny", "--tasks=realworldqa"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    command = "import sys; from asg_jax.train.main import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", command, *words], capture_output=True, text=True, env=environment
+    )
+    told = done.stderr.splitlines()[-1]
+    assert done.returncode == 2 and "the questions of realworldqa cannot be had (" in told
 
 
 class Request:
