@@ -1,16 +1,19 @@
 """The tables of docs/ follow from the verdicts that lie beside them."""
 
+import ast
 import json
+import re
 import tarfile
 from itertools import product
 
+import numpy as np
 import pytest
 
 from asg_jax.train.evolve.ablations import FULL, gather, markdown
-from asg_jax.train.evolve.pool import COLUMNS, pool, read_runs
-from asg_jax.train.evolve.summary import TITLES
+from asg_jax.train.evolve.pool import COLUMNS, lines, pool, read_runs, text
+from asg_jax.train.evolve.summary import MEASURES, TITLES
 from tests.conftest import ROOT
-from tools.kill_campaign import lines
+from tools.kill_campaign import lines as kill_lines
 
 DOCS = ROOT / "docs"
 REPORTS = ("evolve.json", "clean.json", "vargpt.json")
@@ -56,16 +59,57 @@ def test_the_ablations_are_those_of_the_runs(runs):
 
 
 @pytest.mark.parametrize("report", REPORTS)
-def test_the_readme_says_what_they_gain(report):
-    said, readme = json.loads((DOCS / report).read_text()), (ROOT / "README.md").read_text()
-    for measure in TITLES:
-        for column in COLUMNS.keys() & said[measure].keys():
-            value, low, high = numbers(said[measure][column])
-            text = f"{value:+.1f} [{low:.1f}, {high:.1f}]"
-            assert text in readme, f"{measure}, {column}: {text}"
+def test_the_results_show_their_report(report):
+    table = "\n".join(lines(json.loads((DOCS / report).read_text())))
+    assert f"```\n{table}\n```" in (DOCS / "results.md").read_text()
+
+
+def test_the_readme_sums_up_its_runs(runs):
+    said, readme = json.loads((DOCS / "evolve.json").read_text()), (ROOT / "README.md").read_text()
+    pairs = read_runs([runs[f"full_{seed}"] for seed in range(3)]).values()
+    for measure, (part, name, _) in MEASURES.items():
+        before, after = np.mean([[one.points(part, name) for one in pair] for pair in pairs], 0)
+        gain, control = (text(said[measure][column]) for column in ("gain", "control"))
+        assert f" | {before:.1f} | {after:.1f} | {gain} | {control} |" in readme, measure
+
+
+ARCHITECTURE = (DOCS / "architecture.md").read_text()
+CELLS = [cell for line in ARCHITECTURE.splitlines() for cell in line.split(" | ")]
+SHAPED = re.compile(r"((?:`\w+\.\w+`(?:, | and )?)+) \(([^)]*)\)")
+
+
+def test_the_architecture_names_what_is_there():
+    places = 0
+    for path, names in re.findall(r"`([a-z_/0-9]+\.py)`(?:: ((?:`\w+`(?:, )?)+))?", ARCHITECTURE):
+        if "/" not in path or path.startswith("engine/"):
+            continue  # short for a file that the text has named in full
+        code = (ROOT / path).read_text()
+        for name in re.findall(r"`(\w+)`", names):
+            assert re.search(rf"(def|class) {name}\b", code), f"{path}: {name}"
+            places += 1
+    assert places > 30
+
+
+def test_the_arrays_have_the_shapes_that_the_architecture_says():
+    """As the fields' annotations have them."""
+    shapes: dict[str, set[str]] = {}
+    for path in (ROOT / "asg_jax").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ClassDef):
+                continue
+            for field in node.body:
+                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                    text = re.search(r"Array, ['\"] ?([^'\"]*)['\"]", ast.unparse(field.annotation))
+                    if text:
+                        shapes.setdefault(f"{node.name}.{field.target.id}", set()).add(text[1])
+    found = [pair for cell in CELLS for pair in SHAPED.findall(cell)]
+    assert len(found) >= 20
+    for names, shape in found:
+        for name in re.findall(r"`(\w+\.\w+)`", names):
+            assert shape.replace(",", "") in shapes[name], f"{name}: {shape} or {shapes[name]}"
 
 
 def test_the_kills_are_counted():
     found = json.loads((DOCS / "kills.json").read_text())
     assert found["kills"] == len(found["details"])
-    assert "\n".join(lines(found)) in (DOCS / "reliability.md").read_text()
+    assert "\n".join(kill_lines(found)) in (DOCS / "reliability.md").read_text()

@@ -1,4 +1,4 @@
-"""Questions about one picture, for the command line and notebooks."""
+"""Questions about pictures, for the command line, notebooks and benchmarks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from asg_jax.rollout.text import TextRollout, TextSampler, sample_text
 
 def ask(
     model: Model,
-    picture: Picture,
+    pictures: Picture | Sequence[Picture],
     texts: Sequence[str],
     temperatures: Sequence[float],
     *,
@@ -27,11 +27,11 @@ def ask(
     max_tokens: int = 64,
     seed: int = 0,
 ) -> tuple[list[str], TextRollout]:
-    """One answer to each text, all on one encoding of the picture.
+    """One answer to each text, all on one encoding of the pictures that stand before it.
 
     Args:
       model: what answers.
-      picture: any size will do.
+      pictures: one, several or none; any size will do.
       texts: questions, framed as the model is to read them.
       temperatures: one for each answer; 0 is greedy.
       params: those of the role that answers; the model as it is by default.
@@ -41,7 +41,8 @@ def ask(
     Returns:
       The answers, and what was recorded while they were sampled, (1, texts, tokens).
     """
-    request = model.processor.prompt([[picture]], "ask")
+    shown = [pictures] if isinstance(pictures, Picture) else pictures
+    request = model.processor.prompt([list(shown)], "ask")
     rows, mask = rows_of([model.processor.question(text) for text in texts])
     keys = jax.random.split(jax.random.key(seed), (1, len(texts)))
     sampler = TextSampler(
