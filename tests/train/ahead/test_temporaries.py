@@ -1,4 +1,7 @@
-"""With one picture at a time, an update needs hardly more memory for many of them."""
+"""With one picture at a time, an update needs hardly more memory for many of them.
+
+A single one takes no loop, and no sum of gradients, which is as large as the factors of a role.
+"""
 
 from dataclasses import replace
 
@@ -42,6 +45,6 @@ def temporaries(model, count):
 
 
 def test_temporaries_do_not_grow_with_the_batch(model):
-    few, many = temporaries(model, 1), temporaries(model, 16)
+    few, many = temporaries(model, 2), temporaries(model, 16)
     for phase in ("understanding", "generation"):
-        assert many[phase] < 1.1 * few[phase], phase
+        assert many[phase] < 1.02 * few[phase], phase
