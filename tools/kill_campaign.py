@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from absl import flags
 
@@ -228,6 +229,8 @@ class Campaign:
             words = [*group, f"--process={n}"] if group else []
             config = f"--config={tiny_run.__file__}:{self._material}"
             status = evolve.main([config, f"--workdir={folder}", *words])
+            if group:  # what the end of an interpreter does, which a fork has not
+                jax.distributed.shutdown()
             if kill is None and n == 0:
                 write_json(self._counts, counts)
             return status
@@ -288,9 +291,7 @@ class Campaign:
         finished = (folder / SUMMARY).exists() and not any(statuses)
         if finished:
             whole, found = read_json(self._whole(processes))["facts"], self.facts(folder)
-            faults += [
-                name for name in sorted({*whole, *found}) if whole.get(name) != found.get(name)
-            ]
+            faults += differences(whole, found)
         if finished or faults:
             self.tell("runs", run=run, processes=processes, faults=faults)
             if not faults:
@@ -305,6 +306,17 @@ class Campaign:
 
     def _whole(self, processes: int) -> Path:
         return self.folder / f"whole_{processes}.json"
+
+
+def differences(whole: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
+    """Names of what differs between two finished runs.
+
+    A stop saves the step where it stops, so that an older checkpoint, and pictures that it alone
+    needs, may be there in one of both.
+    """
+    older = lambda name: re.match(r"\d+: |replay ", name) and (name in whole) != (name in found)
+    names = sorted({*whole, *found})
+    return [name for name in names if whole.get(name) != found.get(name) and not older(name)]
 
 
 def where(folder: Path) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         watch(folder, f.steps)
     looks = [json.loads(line) for line in (folder / LOOKS).read_text().splitlines()]
-    looks = [look for look in looks if look[0]]
+    looks = [look for look in looks if 0 < look[0] < looks[-1][0]]  # without both judgements
     found = fit(looks)
     if f.report:
         out = Path(f.report)

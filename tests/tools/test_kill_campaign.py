@@ -48,6 +48,16 @@ def test_a_kill_strikes_at_the_file_operation_that_it_aims_at(tmp_path, aim):
     assert written[aim] == 2 and max(written.values()) <= 3  # the third is not begun
 
 
+def test_an_older_checkpoint_may_be_of_another_step():
+    whole = {"last step": "8", "8: a": "x", "6: a": "y", "replay 0": "p", "replay 1": "q"}
+    other = {"last step": "8", "8: a": "x", "7: a": "z", "replay 1": "q"}
+    assert kill_campaign.differences(whole, other) == []
+    assert kill_campaign.differences(whole, other | {"replay 1": "r"}) == ["replay 1"]
+    assert kill_campaign.differences(whole, other | {"8: a": "y"}) == ["8: a"]
+    assert kill_campaign.differences(whole, whole | {"6: a": "z"}) == ["6: a"]
+    assert kill_campaign.differences(whole, other | {"summary": "s"}) == ["summary"]
+
+
 def test_the_report_counts_kills_and_names_what_differs(tmp_path):
     campaign = Campaign(tmp_path, 0)
     for run, faults in enumerate(([], ["metrics"])):
