@@ -16,21 +16,7 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
-_OPTIONS_OF_MANY: Mapping[str, Mapping[str, Any]] = {
-    "cpu": {
-        # Else two collectives of one program may run side by side, and devices that share threads
-        # join them in different orders: each waits for the others for ever (JAX 0.12).
-        "xla_cpu_enable_concurrency_optimized_scheduler": False,
-    },
-}
 
-
-def compiler_options(platform: str, devices: int = 1) -> dict[str, Any]:
-    """What `jax.jit` takes as `compiler_options`.
-
-    Args:
-      platform: "cpu", "gpu" or "tpu".
-      devices: how many run the program together.
-    """
-    many = _OPTIONS_OF_MANY.get(platform, {}) if devices > 1 else {}
-    return {**_OPTIONS.get(platform, {}), **many}
+def compiler_options(platform: str) -> dict[str, Any]:
+    """What `jax.jit` takes as `compiler_options` on a platform ("cpu", "gpu", "tpu")."""
+    return dict(_OPTIONS.get(platform, {}))

@@ -102,7 +102,7 @@ def parallelize(step: Callable[[Any, Any], Any], mesh: Mesh, style: Style = "mes
 
 def options_of(mesh: Mesh) -> dict[str, Any]:
     """What the compiler is told for the devices of a mesh."""
-    return compiler_options(mesh.devices.flat[0].platform, mesh.size)
+    return compiler_options(mesh.devices.flat[0].platform)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Rectified flow: time grid, guidance, deterministic and stochastic sampling steps.
+"""Rectified flow: time grid, deterministic and stochastic sampling steps.
 
 Convention: x_t = (1 - t) data + t noise, velocity = noise - data, t = 1 is pure noise.
 """
@@ -48,31 +48,6 @@ def step_times(sampler: Sampler, i: int | Int[Array, "*steps"]) -> StepTimes:
     """
     grid = jnp.asarray(time_grid(sampler.steps, sampler.shift))
     return StepTimes(grid[i], grid[i + 1], grid[jnp.maximum(i, 1)])
-
-
-def guide(
-    main: Float[Array, "B G L C"],
-    no_text: Float[Array, "B G L C"],
-    no_image: Float[Array, "B G L C"],
-    sampler: Sampler,
-) -> Float[Array, "B G L C"]:
-    """Combines the velocities of the contexts with text, without text and without images.
-
-    The text scale extrapolates from `no_text`, the image scale from `no_image`; the result is
-    shrunk to the norm of `main` (never below `renorm_min` of itself), where `global` takes the
-    norm over one image. (BAGEL, arXiv 2505.14683, inference code.)
-    """
-    if sampler.guidance <= 1:
-        return main
-    guided = no_text + sampler.guidance * (main - no_text)
-    if sampler.renorm == "text_channel":
-        guided = _renorm(guided, main, (-1,), sampler.renorm_min)
-    if sampler.image_guidance > 1:
-        guided = no_image + sampler.image_guidance * (guided - no_image)
-    if sampler.renorm == "text_channel":
-        return guided
-    axes = (-2, -1) if sampler.renorm == "global" else (-1,)
-    return _renorm(guided, main, axes, sampler.renorm_min)
 
 
 def euler_step(
@@ -174,8 +149,3 @@ def flow_step(
 def _normal(keys: Array, stream: int | Array, shape: tuple[int, ...]) -> Array:
     draw = lambda key: jax.random.normal(jax.random.fold_in(key, stream), shape)
     return jax.vmap(jax.vmap(draw))(keys)
-
-
-def _renorm(guided: Array, main: Array, axes: tuple[int, ...], low: float) -> Array:
-    norm = lambda x: jnp.sqrt(jnp.sum(x * x, axes, keepdims=True))
-    return guided * jnp.clip(norm(main) / (norm(guided) + 1e-8), low, 1.0)

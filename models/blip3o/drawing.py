@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Int, Key
 from asg_jax.backbone import Prompt, Sampler, State
 from asg_jax.models.blip3o.dit import CaptionContext
 from asg_jax.models.blip3o.model import Blip3o
-from asg_jax.ops.flow import flow_step, guide, start_noise, start_trace, time_grid
+from asg_jax.ops.flow import flow_step, start_noise, start_trace, time_grid
+from asg_jax.ops.guidance import guide
 from asg_jax.pytree import pytree
 
 

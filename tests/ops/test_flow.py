@@ -1,4 +1,4 @@
-"""Time grid, guidance and the stochastic sampler of rectified flow."""
+"""Time grid and the stochastic sampler of rectified flow."""
 
 import math
 
@@ -13,7 +13,6 @@ from asg_jax.ops.flow import (
     flow_sde_step,
     flow_step,
     gaussian_log_prob,
-    guide,
     sde_moments,
     start_noise,
     start_trace,
@@ -24,7 +23,6 @@ from tests import goldens
 
 sde_step = jax.jit(flow_sde_step)
 log_prob = jax.jit(gaussian_log_prob)
-guided = jax.jit(guide, static_argnums=3)
 
 
 def normal(*shape):
@@ -144,20 +142,3 @@ def test_deterministic_rollout_has_no_trace():
     keys = jax.random.split(jax.random.key(3), (1, 2))
     state = rollout(keys, Sampler((1, 1), steps=3, noise_level=0.0))
     assert state.trace is None
-
-
-@pytest.mark.parametrize("renorm", ["global", "channel"])
-def test_two_scales_over_one_context_are_one(renorm):
-    main, no_text = normal(2, 1, 2, 3, 4)
-    both = Sampler((1, 3), guidance=4.0, image_guidance=1.5, renorm=renorm)
-    one = Sampler((1, 3), guidance=5.5, renorm=renorm)
-    got, want = guided(main, no_text, main, both), guided(main, no_text, main, one)
-    np.testing.assert_allclose(got, want, atol=1e-5, rtol=1e-5)
-
-
-def test_guidance_of_one_image_ignores_the_others():
-    main, no_text = normal(2, 1, 2, 3, 4)
-    sampler = Sampler((1, 3), renorm="global")
-    both = guided(main, no_text, main, sampler)
-    main[:, 1:] += 1
-    np.testing.assert_array_equal(both[:, :1], guided(main, no_text, main, sampler)[:, :1])

@@ -23,7 +23,8 @@ from asg_jax.backbone import (
     Target,
     encode,
 )
-from asg_jax.ops.flow import euler_step, guide, start_noise, time_grid
+from asg_jax.ops.flow import euler_step, start_noise, time_grid
+from asg_jax.ops.guidance import guide
 from asg_jax.rollout.image import draw_pictures
 from asg_jax.train.benchmarks.cost import StepCost, cost
 from asg_jax.train.benchmarks.forms import Call, Forms, Task, one_by_one

@@ -12,7 +12,8 @@ from PIL import Image as PIL
 from asg_jax.backbone import Params, Prefix, Prompts, Sampler, State, encode, to_uint8
 from asg_jax.models.bagel.drawing import Latents
 from asg_jax.models.layers.context import prefix_block, visible
-from asg_jax.ops.flow import guide, time_grid
+from asg_jax.ops.flow import time_grid
+from asg_jax.ops.guidance import guide
 from tests import goldens
 from tests.models.bagel.test_golden_pictures import truncated
 from tests.models.loaded import row_keys
