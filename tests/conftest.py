@@ -39,6 +39,8 @@ def set_environment() -> None:
     missing = [flag for flag in wanted if flag.split("=")[0] not in flags]
     os.environ["XLA_FLAGS"] = " ".join([flags, *missing]).strip()
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    # Else as many threads as devices: too few where each device waits in two collectives at once.
+    os.environ.setdefault("NPROC", "64")
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")

@@ -22,12 +22,13 @@ def start(module: str, words: Sequence[object], devices: int = 1) -> subprocess.
     XLA makes as many threads as there are devices, unless NPROC asks for more: too few for a
     program whose collectives may run in any order, as every device may then wait in another one.
     """
+    own = {name: value for name, value in os.environ.items() if name != "NPROC"}
     threads = {"NPROC": str(8 * devices)} if devices > 1 else {}
     flags = {"XLA_FLAGS": f"{DEVICES}={devices}"}
     return subprocess.Popen(
         [sys.executable, "-m", module, *map(str, words)],
         cwd=ROOT,
-        env={**os.environ, **flags, **threads},
+        env={**own, **flags, **threads},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
