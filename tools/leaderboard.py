@@ -26,7 +26,7 @@ CONFIGS = {
     "bagel-tiny-clean": "bagel_tiny",
     "vargpt-tiny": "vargpt_tiny",
 }
-# Title, where it stands, and whether it is told with its interval.
+# Title, and where it stands in what is told of a signal.
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "own drawings, pairs in order": ("power", "drawings", "pairs"),
     "AUC": ("power", "drawings", "auc"),
@@ -38,7 +38,6 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "pictures/s": ("speed", "samples_per_second"),
     "times the plain form": ("speed", "ratio"),
 }
-BULK = ("scores",)  # of every picture; the rest is what is told
 
 
 def bench(folder: Path) -> dict[str, Any]:
@@ -57,7 +56,7 @@ def bench(folder: Path) -> dict[str, Any]:
 def told(report: Mapping[str, Any]) -> dict[str, Any]:
     """A report without the single scores."""
     signals = {
-        name: {part: x for part, x in one.items() if part not in BULK}
+        name: {part: x for part, x in one.items() if part != "scores"}
         for name, one in report["signals"].items()
     }
     sets = {name: {"texts": len(one["texts"])} for name, one in report["sets"].items()}

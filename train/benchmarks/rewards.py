@@ -96,9 +96,7 @@ def main(argv: Sequence[str]) -> int | None:
     return 0 if report["passed"] else 1
 
 
-def run(
-    f: flags.FlagValues, table: Table, before: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def run(f: flags.FlagValues, table: Table, before: Mapping[str, Any] | None) -> dict[str, Any]:
     """Everything that was measured, and how.
 
     Args:
@@ -129,15 +127,7 @@ def run(
     bench = Bench(f, first, metered, judge, simple, exact)
     speeds = {n: bench.speed(n, one, scores[first.name][n]) for n, one in table.items()}
     fooled = hacks(subject, judge, table, first, scores[first.name], seed)
-    device = jax.devices()[0]
-    report: dict[str, Any] = {
-        "benchmark": "rewards",
-        "version": VERSION,
-        "model": name,
-        "settings": {flag: f[flag].value for flag in f if flag != "config"},
-        "seed": seed,
-        "device": {"platform": device.platform, "kind": device.device_kind},
-        "versions": {"jax": jax.__version__, "asg_jax": asg_jax.__version__},
+    report = _head(f, name, seed) | {
         "many": many(f, model, trials[0], config.language),
         "sets": {trial.name: _described(trial) for trial in trials},
         "signals": {
@@ -152,6 +142,20 @@ def run(
     }
     agree = [one.get("agrees", True) for one in (report["many"], *speeds.values())]
     return report | {"passed": all(agree)}
+
+
+def _head(f: flags.FlagValues, name: str, seed: int) -> dict[str, Any]:
+    """What was measured, where, and with which settings."""
+    device = jax.devices()[0]
+    return {
+        "benchmark": "rewards",
+        "version": VERSION,
+        "model": name,
+        "settings": {flag: f[flag].value for flag in f if flag != "config"},
+        "seed": seed,
+        "device": {"platform": device.platform, "kind": device.device_kind},
+        "versions": {"jax": jax.__version__, "asg_jax": asg_jax.__version__},
+    }
 
 
 def _named(f: flags.FlagValues, config: RunConfig) -> tuple[pairs.Groups | None, against.Texts]:

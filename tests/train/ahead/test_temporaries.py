@@ -14,7 +14,7 @@ from asg_jax.models.layers.backbone import recomputing
 from asg_jax.train.evolve.config import Batch
 from asg_jax.train.evolve.rehearsal import Rehearsable
 from asg_jax.train.mesh import make_mesh
-from tests.tiny import BABBLE, fitting, model, pictures
+from tests.tiny import BABBLE, fitting, flows, model, pictures
 from tests.train.evolve.fake import CONFIG
 
 __all__ = ["model"]
@@ -48,3 +48,10 @@ def test_temporaries_do_not_grow_with_the_batch(model):
     few, many = temporaries(model, 2), temporaries(model, 16)
     for phase in ("understanding", "generation"):
         assert many[phase] < 1.02 * few[phase], phase
+
+
+@flows
+def test_not_even_from_a_single_picture_on(model):
+    one, many = temporaries(model, 1), temporaries(model, 16)
+    for phase in ("understanding", "generation"):
+        assert many[phase] < 1.1 * one[phase], phase
