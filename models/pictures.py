@@ -150,13 +150,13 @@ def to_picture(pixels: UInt8[np.ndarray, "H W 3"]) -> Image.Image:
 
 
 def bucket(length: int) -> int:
-    """The smallest of 8, 12, 16, 24, 32, 48, ... that holds `length`.
+    """The smallest of 8, 12, 16, 24, ..., 192, 256, 288, 320, ... that holds `length`.
 
-    Padding to few lengths keeps the number of compiled programs small.
+    Padding to few lengths keeps the number of compiled programs small. Beyond 256 there are eight
+    from power to power of two, because there every row costs time.
     """
-    size = 8
-    while size < length:
-        if size * 3 // 2 >= length:
-            return size * 3 // 2
-        size *= 2
-    return size
+    power = 8
+    while power < length:
+        power *= 2
+    step = power // 16 if power > 256 else power // 4
+    return max(8, -(-length // step) * step)

@@ -20,6 +20,7 @@ from asg_jax.errors import UserError
 from asg_jax.models.checkpoint import copy_files, paths
 from asg_jax.models.downloads import from_bucket, from_hub, is_hub_id
 from asg_jax.models.places import new_folder, place
+from asg_jax.models.random_weights import random_base
 from asg_jax.models.sharding import Rules, shardings
 from asg_jax.models.tokenizers import TOKENIZER_FILES, PieceTokenizer
 from asg_jax.pytree import pytree
@@ -363,7 +364,5 @@ def _random(size: str, dtype: str, mesh: Mesh | None) -> Model:
     backbone, processor = kind.random(kind.sizes[size], dtype)
     abstract = backbone.abstract_base(dtype)
     place = shardings(abstract, mesh, kind.rules) if mesh else None
-    cast = lambda leaf, like: leaf.astype(like.dtype)
-    make = lambda key: jax.tree.map(cast, backbone.init_base(key), abstract)
-    base = jax.jit(make, out_shardings=place)(jax.random.key(0))
+    base = random_base(abstract, place)
     return Model(backbone, base, processor, kind, None)

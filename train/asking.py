@@ -15,6 +15,7 @@ from asg_jax.backbone import Backbone, Params, Request, encode
 from asg_jax.models.pictures import bucket
 from asg_jax.models.registry import Model
 from asg_jax.rollout.text import TextRollout, TextSampler, sample_text
+from asg_jax.train.compiler import jit
 
 
 def ask(
@@ -67,7 +68,7 @@ def rows_of(
     return rows, np.arange(rows.shape[2]) < np.array([len(one) for one in ids])[None, :, None]
 
 
-@partial(jax.jit, static_argnames="backbone")
+@partial(jit, static_argnums=0)
 def _answer(
     backbone: Backbone,
     params: Params,

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import cache, wraps
+from typing import Any, TypeVar
+
+import jax
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "gpu": {
@@ -20,3 +25,23 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
 def compiler_options(platform: str) -> dict[str, Any]:
     """What `jax.jit` takes as `compiler_options` on a platform ("cpu", "gpu", "tpu")."""
     return dict(_OPTIONS.get(platform, {}))
+
+
+def jit(function: Function, **options: Any) -> Function:
+    """`jax.jit` that tells the compiler what suits the platform of the first call.
+
+    Args:
+      function: what is compiled.
+      options: as `jax.jit` takes them.
+    """
+
+    @cache
+    def program() -> Function:
+        told = compiler_options(jax.default_backend())
+        return jax.jit(function, compiler_options=told, **options)
+
+    @wraps(function)
+    def call(*arguments: Any) -> Any:
+        return program()(*arguments)
+
+    return call  # pyright: ignore[reportReturnType]

@@ -13,6 +13,7 @@ from asg_jax.backbone import Params, Request, Sampler, Spec, to_uint8
 from asg_jax.errors import UserError
 from asg_jax.models.registry import Model
 from asg_jax.rollout.image import draw_pictures
+from asg_jax.train.compiler import jit
 
 # Options of sampling by kind of model (`Spec.kind`), with the official defaults; None is the
 # model's own number. (Two values leave a top-k nothing to choose.)
@@ -23,7 +24,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 SIZE = ("height", "width")
 GIVEN = (*SIZE, *sorted(set().union(*OPTIONS.values())))  # all that may be chosen
 
-draw_jitted = jax.jit(draw_pictures, static_argnums=(0, 4))
+draw_jitted = jit(draw_pictures, static_argnums=(0, 4))
 
 
 def draw(

@@ -21,6 +21,7 @@ from asg_jax.models.registry import Model
 from asg_jax.prompts import LANGUAGES
 from asg_jax.rollout.text import Texts, score
 from asg_jax.train.asking import ask, rows_of
+from asg_jax.train.compiler import jit
 from asg_jax.train.drawing import draw
 from asg_jax.train.evolve.learned import open_roles
 
@@ -161,7 +162,7 @@ def _texts(ids: Sequence[Sequence[int]]) -> Texts:
     return Texts(host(rows), host(mask))
 
 
-@partial(jax.jit, static_argnames="backbone")
+@partial(jit, static_argnums=0)
 def _score(
     backbone: Backbone, params: Params, request: Request, before: Texts, after: Texts
 ) -> Array:

@@ -57,14 +57,26 @@ def _forward(kernel: str, queries: Array, pairs: Pairs, masks: list[Any]):
         rows = _rows(queries, *pair, mask)
         out, total = _kernel(kernel, rows).forward(rows)
         parts.append((_restore(out, queries), _restore(total, queries)))
-    total = jax.nn.logsumexp(jnp.stack([part[1] for part in parts]), axis=0)
-    total = jnp.maximum(total, UNSEEN)
-    joint = jnp.zeros((), jnp.float32)
-    for out, own in parts:  # a kernel's output is undefined where a query sees no key
-        share = jnp.exp(own - total)[..., None]
-        joint += jnp.where(own[..., None] > UNSEEN, share * out.astype(jnp.float32), 0)
+    joint, total = _join(parts)
     joint = joint.astype(queries.dtype)
     return joint, (queries, pairs, masks, joint, total)
+
+
+def _join(parts: list[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """Outputs and log-sum-exps of blocks as those of one softmax.
+
+    A kernel's output is undefined where a query sees no key: it becomes 0.
+    """
+    total = jax.nn.logsumexp(jnp.stack([own for _, own in parts]), axis=0)
+    total = jnp.maximum(total, UNSEEN)
+    if len(parts) == 1:  # without a detour through float32
+        ((out, own),) = parts
+        return jnp.where(own[..., None] > UNSEEN, out, 0), total
+    joint = jnp.zeros((), jnp.float32)
+    for out, own in parts:
+        share = jnp.exp(own - total)[..., None]
+        joint += jnp.where(own[..., None] > UNSEEN, share * out.astype(jnp.float32), 0)
+    return joint, total
 
 
 def _backward(kernel: str, residuals: Any, cotangent: Array):

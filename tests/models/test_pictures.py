@@ -103,12 +103,16 @@ def test_arrays_hold_every_8_bit_value_exactly():
 
 @given(st.integers(0, 100_000))
 def test_buckets_hold_the_length_and_waste_little(length):
-    """They are the powers of two from 8 on and their halves in between."""
+    """Powers of two from 8 on and one between each two of them; beyond 256, seven between."""
     size = bucket(length)
-    assert size >= length and size >= 8
-    assert size == 8 or length > size * 2 // 3
+    assert size >= length and size >= 8 and bucket(size) == size
     odd = size // (size & -size)
-    assert odd in (1, 3) and bucket(size) == size
+    if size <= 256:
+        assert size == 8 or length > size * 2 // 3
+        assert odd in (1, 3)
+    else:
+        assert length > size * 8 // 9
+        assert odd < 16
 
 
 def test_16_bit_pictures_keep_their_upper_bits():

@@ -28,9 +28,10 @@ from asg_jax.ops.guidance import guide
 from asg_jax.rollout.image import draw_pictures
 from asg_jax.train.benchmarks.cost import StepCost, cost
 from asg_jax.train.benchmarks.forms import Call, Forms, Task, one_by_one
+from asg_jax.train.compiler import jit
 
 # Computes every condition once, and all branches of all pictures together.
-engine = jax.jit(draw_pictures, static_argnums=(0, 4))
+engine = jit(draw_pictures, static_argnums=(0, 4))
 
 
 def plain(task: Task) -> Float[np.ndarray, "B G H W 3"]:
@@ -103,8 +104,8 @@ def differences(
 def parts(task: Task) -> dict[str, Call]:
     """The engine's parts; `guided_step` is one step of all branches of all pictures."""
     backbone, params, request, keys, sampler = task
-    begin = jax.jit(partial(_begin, backbone, sampler))
-    step = jax.jit(partial(_guided_step, backbone, sampler))
+    begin = jit(partial(_begin, backbone, sampler))
+    step = jit(partial(_guided_step, backbone, sampler))
     condition, state = begin(params, request, keys)
     target = jax.jit(backbone.preview, static_argnums=3)(params, condition, state, sampler)
     return {

@@ -24,6 +24,7 @@ from asg_jax.models.pictures import to_picture
 from asg_jax.models.places import new_file, write_file
 from asg_jax.models.registry import Model
 from asg_jax.prompts import LANGUAGES
+from asg_jax.rollout.text import Texts
 from asg_jax.signals.table import Signal
 from asg_jax.train.benchmarks import against, pairs, plain
 from asg_jax.train.benchmarks.forms import medians
@@ -286,11 +287,13 @@ def many(f: flags.FlagValues, model: Model, trial: Trial, language: str) -> dict
     shown = trial.pictures.reshape(-1, *trial.pictures.shape[2:])
     pictures = [to_picture(shown[n % len(shown)]) for n in range(f.pictures)]
     texts = [trial.texts[n % len(trial.texts)] for n in range(f.texts)]
+    describe = LANGUAGES[language].describe
+    request = model.processor.prompt([[picture, describe] for picture in pictures], "answer")
     scribe = Scribe(model.processor, LANGUAGES[language], Lengths())
-    told = scribe.tell([[LANGUAGES[language].describe] * f.texts] * f.pictures)
     room = max(len(model.processor.ids(text)) for text in texts)
     said = scribe.say([texts] * f.pictures, room)
-    batch = jax.device_put(Telling(scribe.pictures(pictures), told, said))
+    nothing = Texts(said.ids[..., :0], said.mask[..., :0])  # the instruction is in the prefix
+    batch = jax.device_put(Telling(request, nothing, said))
     params, tell = Params(model.base), jax.jit(scoring.tell, static_argnums=0)
     forms = {"engine": lambda: tell(model.backbone, params, batch)}
     if f.plain:

@@ -15,9 +15,10 @@ from asg_jax.ops.vocab import unembed
 from asg_jax.rollout.text import SampledToken, TextRollout, TextSampler, draw, sample_text
 from asg_jax.train.benchmarks.cost import StepCost, cost
 from asg_jax.train.benchmarks.forms import Call, Forms, Task, one_by_one
+from asg_jax.train.compiler import jit
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jit, static_argnums=0)
 def engine(
     backbone: Backbone, params: Params, request: Request, keys: Array, sampler: TextSampler
 ) -> TextRollout:
@@ -112,8 +113,8 @@ def differences(rollout: TextRollout, plain: SampledToken) -> dict[str, float]:
 def parts(task: Task) -> dict[str, Call]:
     """The engine's parts; `draw` is all that follows the network for one token of all samples."""
     backbone, params, request, keys, sampler = task
-    prefill = jax.jit(backbone.prefill)
-    loop, select = jax.jit(_loop, static_argnums=0), jax.jit(_draw, static_argnums=0)
+    prefill = jit(backbone.prefill)
+    loop, select = jit(_loop, static_argnums=0), jit(_draw, static_argnums=0)
     prompt = _encode(backbone, params, request).main
     prefix = prefill(params, prompt)
     hidden = jnp.broadcast_to(prefix.hidden[:, None], (*keys.shape, prefix.hidden.shape[-1]))
