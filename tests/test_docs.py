@@ -16,16 +16,18 @@ from tests.conftest import ROOT
 from tools.kill_campaign import lines as kill_lines
 
 DOCS = ROOT / "docs"
-REPORTS = ("evolve.json", "clean.json", "vargpt.json")
+# Where the runs of a report lie in the archive; those of the ablations are of older code.
+REPORTS = {"evolve.json": "seeds", "clean.json": "clean", "vargpt.json": "seeds"}
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The folders of the runs, by name."""
+    """The folders of the runs, by group and name."""
     place = tmp_path_factory.mktemp("runs")
     with tarfile.open(DOCS / "runs.tar.xz") as archive:
         archive.extractall(place, filter="data")
-    return {path.parent.name: path.parent for path in place.rglob("summary.json")}
+    folders = [path.parent for path in place.rglob("summary.json")]
+    return {str(folder.relative_to(place)): folder for folder in folders}
 
 
 def numbers(statistic):
@@ -37,7 +39,8 @@ def numbers(statistic):
 def test_the_gains_are_those_of_the_runs(runs, report):
     said = json.loads((DOCS / report).read_text())
     names = said["understanding"]["runs"]
-    control = lambda wanted: [runs[n] for n in names if n.startswith("shuffled") is wanted]
+    folder = lambda name: runs[f"{REPORTS[report]}/{name}"]
+    control = lambda wanted: [folder(n) for n in names if n.startswith("shuffled") is wanted]
     found = pool(read_runs(control(False)), read_runs(control(True)))
     for measure, column in product(TITLES, COLUMNS):
         assert (column in found[measure]) == (column in said[measure])
@@ -48,7 +51,7 @@ def test_the_gains_are_those_of_the_runs(runs, report):
 def test_the_ablations_are_those_of_the_runs(runs):
     said = json.loads((DOCS / "ablations.json").read_text())
     seeds = lambda name: range(said[name]["seeds"])
-    folders = {name: [runs[f"{name}_{seed}"] for seed in seeds(name)] for name in said}
+    folders = {name: [runs[f"ablations/{name}_{seed}"] for seed in seeds(name)] for name in said}
     found = gather(folders)
     for name, measure in product(said, TITLES):
         for column in ("gain", "difference") if name != FULL else ("gain",):
@@ -66,7 +69,7 @@ def test_the_results_show_their_report(report):
 
 def test_the_readme_sums_up_its_runs(runs):
     said, readme = json.loads((DOCS / "evolve.json").read_text()), (ROOT / "README.md").read_text()
-    pairs = read_runs([runs[f"full_{seed}"] for seed in range(3)]).values()
+    pairs = read_runs([runs[f"seeds/full_{seed}"] for seed in range(3)]).values()
     for measure, (part, name, _) in MEASURES.items():
         before, after = np.mean([[one.points(part, name) for one in pair] for pair in pairs], 0)
         gain, control = (text(said[measure][column]) for column in ("gain", "control"))

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from asg_jax.backbone import Backbone, Cache, Params, Prefix, Prompt
+from asg_jax.backbone import Backbone, Cache, LoRA, Params, Prefix, Prompt
 from asg_jax.ops.sampling import gumbel, truncate
 from asg_jax.ops.vocab import TokenStats, logit_stats, token_stats, unembed
 from asg_jax.pytree import pytree, static
@@ -162,11 +162,20 @@ def sample_text(
     def advance(loop: _Loop) -> _Loop:
         return extend_by(*backbone.decode(params, loop.token, loop.cache), loop)
 
+    params = _made_ready(params, prefix.hidden.dtype)
     # The last token is never fed; a loop that never runs is still traced and needs a row.
     hidden, cache = backbone.extend(params, ids, mask, prefix, max(sampler.max_tokens - 1, 1))
     first = extend_by(hidden, cache, _empty(keys.shape, sampler, cache))
     last = jax.lax.while_loop(more, advance, first)
     return replace(last.rollout, steps=jnp.broadcast_to(last.length - 1, keys.shape))
+
+
+def _made_ready(params: Params, dtype: jnp.dtype) -> Params:
+    """Factors cast and scaled once: linear maps would do it for every token, a kernel for each."""
+    if params.adapter is None:
+        return params
+    cast = lambda lora: LoRA(lora.a.astype(dtype), (lora.b * lora.scale).astype(dtype), scale=1.0)
+    return replace(params, adapter={path: cast(lora) for path, lora in params.adapter.items()})
 
 
 def join(before: Texts, after: Texts) -> Joined:
