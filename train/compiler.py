@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import jax
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+Result = TypeVar("Result")
 
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "gpu": {
@@ -27,7 +27,7 @@ def compiler_options(platform: str) -> dict[str, Any]:
     return dict(_OPTIONS.get(platform, {}))
 
 
-def jit(function: Function, **options: Any) -> Function:
+def jit(function: Callable[..., Result], **options: Any) -> Callable[..., Result]:
     """`jax.jit` that tells the compiler what suits the platform of the first call.
 
     Args:
@@ -36,12 +36,12 @@ def jit(function: Function, **options: Any) -> Function:
     """
 
     @cache
-    def program() -> Function:
+    def program() -> Callable[..., Result]:
         told = compiler_options(jax.default_backend())
         return jax.jit(function, compiler_options=told, **options)
 
     @wraps(function)
-    def call(*arguments: Any) -> Any:
+    def call(*arguments: Any) -> Result:
         return program()(*arguments)
 
-    return call  # pyright: ignore[reportReturnType]
+    return call
