@@ -75,7 +75,7 @@ class _Factors(nnx.Module):
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
         """The update in float32; the factors multiply in the dtype of x."""
         inner = x @ self.a[...].astype(x.dtype)
-        return matmul_float32(inner, self.b[...] * self.scale)
+        return matmul_float32(inner, self.b[...]) * self.scale
 
 
 def attach(model: nnx.Module, adapter: Adapter | None) -> None:

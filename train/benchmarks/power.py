@@ -133,9 +133,11 @@ def correlation(
     weights = np.repeat(_drawn(seed, len(first)), counted.sum(1), axis=1).astype(float)
     total = weights.sum(1)
     mean = lambda z: weights @ z / total
-    with np.errstate(invalid="ignore"):  # in a resample one of both may be constant
+    with np.errstate(invalid="ignore"):
         spread = np.sqrt((mean(x * x) - mean(x) ** 2) * (mean(y * y) - mean(y) ** 2))
-        return interval(100 * (mean(x * y) - mean(x) * mean(y)) / spread)
+    # In a resample one of both may be constant.
+    unknown, together = np.full_like(spread, np.nan), mean(x * y) - mean(x) * mean(y)
+    return interval(100 * np.divide(together, spread, out=unknown, where=spread > 0))
 
 
 def decided(scores: Float[np.ndarray, "G L"], truth: Truth) -> float:
