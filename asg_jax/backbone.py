@@ -293,7 +293,7 @@ class Backbone(Protocol):
         prefix: Prefix,
         room: int,
     ) -> tuple[Float[Array, "B G D"], Cache]:
-        """Puts G texts on one shared prefix, with room for `room` decoded tokens or more.
+        """Puts G texts on one shared prefix, with room for `room` decoded tokens.
 
         T may be 0 (G samples of the prefix itself). Returns the state of the last real token.
         """

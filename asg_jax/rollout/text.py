@@ -18,6 +18,8 @@ from asg_jax.ops.sampling import gumbel, truncate
 from asg_jax.ops.vocab import TokenStats, logit_stats, token_stats, unembed
 from asg_jax.pytree import pytree, static
 
+ALIGNED = 8  # keys of a suffix are a multiple: cuBLAS would have them copied to one for every token
+
 
 @pytree
 class Texts:
@@ -143,6 +145,7 @@ def sample_text(
       sampler: settings.
     """
     unembedding = backbone.unembedding(params)
+    params = _made_ready(params, prefix.hidden.dtype)
 
     def extend_by(hidden: Array, cache: Cache, loop: _Loop) -> _Loop:
         own = jax.vmap(jax.vmap(lambda key: jax.random.fold_in(key, loop.length)))(keys)
@@ -162,9 +165,10 @@ def sample_text(
     def advance(loop: _Loop) -> _Loop:
         return extend_by(*backbone.decode(params, loop.token, loop.cache), loop)
 
-    params = _made_ready(params, prefix.hidden.dtype)
     # The last token is never fed; a loop that never runs is still traced and needs a row.
-    hidden, cache = backbone.extend(params, ids, mask, prefix, max(sampler.max_tokens - 1, 1))
+    room = max(sampler.max_tokens - 1, 1)
+    room += -(ids.shape[-1] + room) % ALIGNED
+    hidden, cache = backbone.extend(params, ids, mask, prefix, room)
     first = extend_by(hidden, cache, _empty(keys.shape, sampler, cache))
     last = jax.lax.while_loop(more, advance, first)
     return replace(last.rollout, steps=jnp.broadcast_to(last.length - 1, keys.shape))

@@ -13,8 +13,6 @@ from asg_jax.backbone import Cache, Prefix, Prompt
 from asg_jax.models.layers.attention import Block
 from asg_jax.models.layers.language import LanguageModel
 
-ALIGNED = 8  # keys of a suffix are a multiple: cuBLAS would have them copied to one for every token
-
 
 def visible(prompt: Prompt) -> Bool[Array, "B 1 T T"]:
     """Which rows (last axis) each row of a prompt sees."""
@@ -94,7 +92,6 @@ def extend(
         hidden = before
         layers, _, _, *head = prefix.keys.shape
         keys = values = jnp.zeros((layers, batch, samples, 0, *head), prefix.keys.dtype)
-    room += -(length + room) % ALIGNED
     grow = lambda x, axis: jnp.pad(x, [(0, room * (a == axis)) for a in range(x.ndim)])
     return hidden, Cache(
         prefix=prefix,
