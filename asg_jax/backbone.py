@@ -70,7 +70,8 @@ class Prompt:
     `order` decides visibility: a row sees every real row whose order is not larger. Consecutive
     values make causal text; rows of one full-attention block share a value. Rows may be stored in
     any order, but the last `latents` rows (static) are image latents of a generation expert, so
-    that routing is a slice; text rows are padded on the right.
+    that routing is a slice; text rows are padded on the right. If `causal` (static), rows lie in
+    their order, and each sees those up to its own; what padding sees does not matter.
     """
 
     ids: Int[Array, "B T"]
@@ -80,6 +81,7 @@ class Prompt:
     mask: Bool[Array, "B T"]
     features: Float[Array, "B M D"] | None = None
     latents: int = static(default=0)
+    causal: bool = static(default=False)
 
 
 @pytree

@@ -84,8 +84,10 @@ MESHES = {
 
 def get_config(method: str = "asg", devices: str = "v5e-16") -> ConfigDict:
     """The settings of a run of some method, on devices of `MESHES`."""
-    method_settings = settings_for(method, METHOD)
-    return as_config(replace(RUN, method=method_settings, mesh=mesh_for(devices)))
+    run = replace(RUN, method=settings_for(method, METHOD), mesh=mesh_for(devices))
+    if devices == "h200":  # has room for what others compute twice
+        run = replace(run, remat="dots")
+    return as_config(run)
 
 
 def mesh_for(devices: str) -> MeshAxes:

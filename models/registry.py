@@ -19,6 +19,7 @@ from asg_jax.backbone import Backbone, Params, Processor, PyTree
 from asg_jax.errors import UserError
 from asg_jax.models.checkpoint import copy_files, paths
 from asg_jax.models.downloads import from_bucket, from_hub, is_hub_id
+from asg_jax.models.layers.attention import load_kernels
 from asg_jax.models.places import new_folder, place
 from asg_jax.models.random_weights import random_base
 from asg_jax.models.sharding import Rules, shardings
@@ -205,6 +206,7 @@ def open_model(
     Raises:
       UserError: nothing of that name is there, or its files are damaged.
     """
+    load_kernels()
     if name.startswith(RANDOM):
         return _random(name.removeprefix(RANDOM), dtype or "float32", mesh)
     folder = model_folder(name)

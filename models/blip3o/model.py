@@ -99,4 +99,5 @@ class Blip3o(nnx.Module):
             order=join(prompt.order, last[:, None] + 1 + step),
             mask=join(prompt.mask, jnp.ones_like(every, bool)),
             features=features,
+            causal=False,  # the queries do not see the padding before them
         )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 from jaxtyping import Array, Bool, Float
+
+from asg_jax.models.layers.fused_attention import fused_attention
+from asg_jax.models.layers.stack import kept
 
 QUERY_BLOCK = 512  # the most queries of a sample whose scores exist at a time
 SCORE_BYTES = 2**28  # the most float32 scores of all samples together, on one device
@@ -22,15 +26,20 @@ FUSED = {"gpu": "cudnn", "tpu": "splash"}  # the kernel of 16-bit attention on a
 attention_kernel = jax.make_user_context(default_value=None)
 
 
+Causal = Literal["causal"]
+CAUSAL: Causal = "causal"
+
+
 class Block(NamedTuple):
     """Keys and values that queries may see: one set per prompt (no G axis) or per sample.
 
-    `mask` broadcasts to (B, G, T, S); None shows every key to every query.
+    `mask` broadcasts to (B, G, T, S); None shows every key to every query. `CAUSAL` is for the keys
+    of the queries' own rows: a query sees those up to its own, and fused kernels skip the others.
     """
 
     keys: Float[Array, "B *G S heads width"]
     values: Float[Array, "B *G S heads width"]
-    mask: Bool[Array, "#B #G #T S"] | None = None
+    mask: Bool[Array, "#B #G #T S"] | Causal | None = None
 
 
 def attention(
@@ -45,12 +54,28 @@ def attention(
     """
     kernel = attention_kernel.value or _suitable(queries)
     if kernel == "xla":
-        return _blockwise(queries, blocks)
-    # Only here, because importing the TPU's kernels takes a second.
-    from asg_jax.models.layers.fused_attention import fused_attention
-
+        return kept(_blockwise(queries, [b._replace(mask=_spelled_out(b)) for b in blocks]))
     pairs = [(block.keys, block.values) for block in blocks]
-    return fused_attention(kernel, queries, pairs, [block.mask for block in blocks])
+    causal = tuple(isinstance(block.mask, str) for block in blocks)
+    masks = [None if isinstance(block.mask, str) else block.mask for block in blocks]
+    return fused_attention(kernel, causal, queries, pairs, masks)
+
+
+def _spelled_out(block: Block) -> Bool[Array, "#B #G #T S"] | None:
+    """A block's mask as an array."""
+    if not isinstance(block.mask, str):
+        return block.mask
+    return jnp.tril(jnp.ones((block.keys.shape[-3],) * 2, bool))[None, None]
+
+
+def load_kernels() -> None:
+    """Imports the TPU's kernels where they will be called, which takes half a second.
+
+    To be called before anything is traced: the import changes what JAX knows a trace by, so that
+    whatever was traced before is traced, and compiled, once more.
+    """
+    if jax.default_backend() == "tpu":
+        importlib.import_module("asg_jax.models.layers.splash_attention")
 
 
 def platform() -> str:

@@ -10,12 +10,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from asg_jax.backbone import Cache, Prefix, Prompt
-from asg_jax.models.layers.attention import Block
+from asg_jax.models.layers.attention import CAUSAL, Block, Causal
 from asg_jax.models.layers.language import LanguageModel
 
 
-def visible(prompt: Prompt) -> Bool[Array, "B 1 T T"]:
+def visible(prompt: Prompt) -> Bool[Array, "B 1 T T"] | Causal:
     """Which rows (last axis) each row of a prompt sees."""
+    if prompt.causal:
+        return CAUSAL
     seen = prompt.order[:, None, :] <= prompt.order[:, :, None]
     return (seen & prompt.mask[:, None, :])[:, None]
 
@@ -148,10 +150,8 @@ def _run(model: LanguageModel, prompt: Prompt):
 
 
 def _suffix(model: LanguageModel, ids: Array, mask: Array, prefix: Prefix):
-    length = ids.shape[2]
     positions = prefix.position[:, None, None] + jnp.cumsum(mask, -1, dtype=jnp.int32) - 1
-    causal = jnp.tril(jnp.ones((length, length), bool)) & mask[:, :, None, :]
     (hidden,), kv = model(
-        (model.tokens(ids),), positions[..., None], causal, (prefix_block(prefix),)
+        (model.tokens(ids),), positions[..., None], CAUSAL, (prefix_block(prefix),)
     )
     return hidden, kv

@@ -21,7 +21,13 @@ def forward(rows: Rows) -> tuple[Array, Array]:
     count = rows.queries.shape[1]
     queries, keys, values, bias = _even(rows)
     both: Any = cudnn.dot_product_attention(
-        queries, keys, values, bias, scale=_scale(rows), return_residual=True
+        queries,
+        keys,
+        values,
+        bias,
+        scale=_scale(rows),
+        mask_type=_mask_type(rows),
+        return_residual=True,
     )
     out, total = both
     return out[:, :count], jnp.moveaxis(total, 1, 2)[:, :count]
@@ -41,7 +47,7 @@ def backward(rows: Rows, out: Array, total: Array, cotangent: Array) -> tuple[Ar
         0,  # seed of a dropout that is not there
         0.0,
         (has_bias, False),  # no gradient of the bias
-        cudnn.MaskType.NO_MASK,
+        _mask_type(rows),
         cudnn.AttentionLayout.BTNH.value,
         None,
         True,
@@ -50,6 +56,10 @@ def backward(rows: Rows, out: Array, total: Array, cotangent: Array) -> tuple[Ar
         cotangent,
     )
     return d_queries[:, :count], d_keys[:, :size], d_values[:, :size]
+
+
+def _mask_type(rows: Rows) -> cudnn.MaskType:
+    return cudnn.MaskType.CAUSAL if rows.causal else cudnn.MaskType.NO_MASK
 
 
 def _scale(rows: Rows) -> float:
@@ -62,7 +72,7 @@ def _pad(x: Array, rows: int) -> Array:
 
 def _even(rows: Rows) -> tuple[Array, Array, Array, Array | None]:
     """Queries, keys, values and the mask as a bias; with one, cuDNN wants even lengths."""
-    queries, keys, values, mask = rows
+    queries, keys, values, mask, _ = rows
     if mask is None:
         return queries, keys, values, None
     more, extra = queries.shape[1] % 2, keys.shape[1] % 2

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Bool, Float
 
-from asg_jax.models.layers import cudnn_attention, splash_attention
+from asg_jax.models.layers import cudnn_attention
+from asg_jax.models.layers.stack import kept
 
 SMALL = 128  # queries or keys that are too few to fill a tile of a fused kernel
 UNSEEN = -1e9  # log-sum-exp below that of any key that a query sees
@@ -25,17 +26,22 @@ Pairs = list[tuple[Array, Array]]  # keys and values of every block, as in `atte
 
 
 class Rows(NamedTuple):
-    """Attention of plain sequences: N of them, R queries and S keys each; `mask` (N, 1 or R, S)."""
+    """Attention of plain sequences: N of them, R queries and S keys each; `mask` (N, 1 or R, S).
+
+    If `causal`, R is S, there is no mask, and a query sees the keys up to its own.
+    """
 
     queries: Float[Array, "N R heads width"]
     keys: Float[Array, "N S kv_heads width"]
     values: Float[Array, "N S kv_heads width"]
     mask: Bool[Array, "N #R S"] | None
+    causal: bool
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def fused_attention(
     kernel: str,
+    causal: tuple[bool, ...],
     queries: Float[Array, "B G T heads width"],
     pairs: Pairs,
     masks: list[Bool[Array, "#B #G #T _"] | None],
@@ -44,21 +50,22 @@ def fused_attention(
 
     Args:
       kernel: "cudnn" or "splash".
+      causal: which blocks are the queries' own rows, seen up to a query's own; they have no mask.
       queries: 16 bits for cuDNN.
       pairs: keys and values of every block.
       masks: what each block may see.
     """
-    return _forward(kernel, queries, pairs, masks)[0]
+    return _forward(kernel, causal, queries, pairs, masks)[0]
 
 
-def _forward(kernel: str, queries: Array, pairs: Pairs, masks: list[Any]):
+def _forward(kernel: str, causal: tuple[bool, ...], queries: Array, pairs: Pairs, masks: list[Any]):
     parts = []
-    for pair, mask in zip(pairs, masks, strict=True):
-        rows = _rows(queries, *pair, mask)
+    for pair, mask, own in zip(pairs, masks, causal, strict=True):
+        rows = _rows(queries, *pair, mask, own)
         out, total = _kernel(kernel, rows).forward(rows)
         parts.append((_restore(out, queries), _restore(total, queries)))
     joint, total = _join(parts)
-    joint = joint.astype(queries.dtype)
+    joint, total = kept(joint.astype(queries.dtype)), kept(total)
     return joint, (queries, pairs, masks, joint, total)
 
 
@@ -79,11 +86,11 @@ def _join(parts: list[tuple[Array, Array]]) -> tuple[Array, Array]:
     return joint, total
 
 
-def _backward(kernel: str, residuals: Any, cotangent: Array):
+def _backward(kernel: str, causal: tuple[bool, ...], residuals: Any, cotangent: Array):
     queries, pairs, masks, joint, total = residuals
     d_queries, d_pairs = jnp.zeros((), jnp.float32), []
-    for (keys, values), mask in zip(pairs, masks, strict=True):
-        rows = _rows(queries, keys, values, mask)
+    for (keys, values), mask, own in zip(pairs, masks, causal, strict=True):
+        rows = _rows(queries, keys, values, mask, own)
         like = lambda x, keys=keys: _as_rows(x, keys.ndim == 5)
         d_rows, d_keys, d_values = _kernel(kernel, rows).backward(
             rows, like(joint), like(total), like(cotangent)
@@ -105,7 +112,7 @@ def _restore(x: Array, like: Array) -> Array:
     return x.reshape(*like.shape[:3], *x.shape[2:])
 
 
-def _rows(queries: Array, keys: Array, values: Array, mask: Array | None) -> Rows:
+def _rows(queries: Array, keys: Array, values: Array, mask: Array | None, causal: bool) -> Rows:
     own = keys.ndim == 5
     if mask is not None:
         batch, samples, length = queries.shape[:3]
@@ -114,14 +121,18 @@ def _rows(queries: Array, keys: Array, values: Array, mask: Array | None) -> Row
         shape = (batch, samples if own or not short else 1, 1 if short else length, mask.shape[3])
         mask = _as_rows(jnp.broadcast_to(mask, shape), own)
     join = lambda x: rearrange(x, "b g s h d -> (b g) s h d") if own else x
-    return Rows(_as_rows(queries, own), join(keys), join(values), mask)
+    return Rows(_as_rows(queries, own), join(keys), join(values), mask, causal)
 
 
 def _kernel(name: str, rows: Rows) -> Any:
     """The module that attends to a block, with the functions `forward` and `backward`."""
     if min(rows.queries.shape[1], rows.keys.shape[1]) < SMALL:
         return _Plain
-    return {"cudnn": cudnn_attention, "splash": splash_attention}[name]
+    if name == "cudnn":
+        return cudnn_attention
+    from asg_jax.models.layers import splash_attention  # `attention.load_kernels` says why here
+
+    return splash_attention
 
 
 class _Plain:
@@ -163,6 +174,9 @@ class _Plain:
             "ntkrd,nskd->nkrts", queries, rows.keys, preferred_element_type=jnp.float32
         )
         scores = scores * queries.shape[-1] ** -0.5
-        if rows.mask is not None:
-            scores = jnp.where(rows.mask[:, None, None], scores, 2 * UNSEEN)
+        mask = rows.mask
+        if rows.causal:
+            mask = jnp.tril(jnp.ones((1, *scores.shape[-2:]), bool))
+        if mask is not None:
+            scores = jnp.where(mask[:, None, None], scores, 2 * UNSEEN)
         return scores, queries

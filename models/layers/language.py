@@ -15,7 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from asg_jax.backbone import Prompt
-from asg_jax.models.layers.attention import Block, attention
+from asg_jax.models.layers.attention import Block, Causal, attention
 from asg_jax.models.layers.linear import Embedding, Linear
 from asg_jax.models.layers.mlp import GatedMLP
 from asg_jax.models.layers.norms import RMSNorm
@@ -111,7 +111,7 @@ class DecoderLayer(nnx.Module):
         self,
         streams: Streams,
         angles: Float[Array, "B G T half"],
-        mask: Bool[Array, "#B #G T T"] | None,
+        mask: Bool[Array, "#B #G T T"] | Causal | None,
         past: list[Block],
     ) -> tuple[Streams, tuple[Array, Array]]:
         experts = [e for e in (self.und, self.gen) if e is not None][: len(streams)]
@@ -152,7 +152,7 @@ class LanguageModel(nnx.Module):
         self,
         streams: Streams,
         positions: Int[Array, "B G T A"],
-        mask: Bool[Array, "#B #G T T"] | None,
+        mask: Bool[Array, "#B #G T T"] | Causal | None,
         past: tuple[Block, ...] = (),
     ) -> tuple[Streams, tuple[Float[Array, "layers B G T heads width"], ...]]:
         """The residual streams after the last layer, and the keys and values of the new rows.
@@ -160,7 +160,7 @@ class LanguageModel(nnx.Module):
         Args:
           streams: new rows; T counts them all, in the order of the streams.
           positions: rotary indexes of the new rows.
-          mask: which new rows each new row sees; None is all.
+          mask: which new rows each new row sees; None is all, `CAUSAL` those up to its own.
           past: earlier rows with a leading layer axis; new rows see all that its mask shows.
         """
         config = self.config

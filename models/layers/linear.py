@@ -11,7 +11,12 @@ from jaxtyping import Array, Float, Int
 
 from asg_jax.backbone import Adapter, LoRA
 from asg_jax.models.layers.attention import platform
+from asg_jax.models.layers.stack import kept
 from asg_jax.ops.matmul import matmul_float32
+
+FEW = 256  # rows
+TILE = 8  # rows of a matmul on GPUs are a multiple
+PARTS = 64  # of the inputs of a low-rank factor, which are summed side by side
 
 
 class Linear(nnx.Module):
@@ -24,6 +29,14 @@ class Linear(nnx.Module):
         self.lora: _Factors | None = None
 
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        if not _few_rows(x):
+            return kept(self._map(x))
+        # In whole tiles from the start: else XLA pads each of the products that follow.
+        rows = x.reshape(-1, x.shape[-1])
+        y = self._map(jnp.pad(rows, ((0, -len(rows) % TILE), (0, 0))))
+        return kept(y[: len(rows)].reshape(*x.shape[:-1], -1))
+
+    def _map(self, x: Array) -> Array:
         kernel, lora = self.kernel[...].astype(x.dtype), self.lora
         if lora is None:
             y = x @ kernel
@@ -34,11 +47,16 @@ class Linear(nnx.Module):
             y = (matmul_float32(x, kernel) + lora(x)).astype(x.dtype)
         if self.bias is None:
             return y
-        if x.size // x.shape[-1] < x.shape[-1] and platform() == "gpu":
-            # With few rows the kernel is what a matmul reads. cuBLAS takes it where it lies in its
-            # stack, unless it adds a bias, too: then XLA copies it first.
+        if platform() == "gpu" and x.size // x.shape[-1] < x.shape[-1]:
+            # The kernel is what a matmul reads. cuBLAS takes it where it lies in its stack, unless
+            # it adds a bias, too: then XLA copies it first.
             y = jax.lax.optimization_barrier(y)
         return y + self.bias[...].astype(x.dtype)
+
+
+def _few_rows(x: Array) -> bool:
+    """Whether GPUs wait for memory and for the start of kernels, as when tokens are drawn."""
+    return platform() == "gpu" and x.size // x.shape[-1] <= FEW
 
 
 def _updates_kernel(x: Array, kernel: Array) -> bool:
@@ -74,8 +92,18 @@ class _Factors(nnx.Module):
 
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
         """The update in float32; the factors multiply in the dtype of x."""
-        inner = x @ self.a[...].astype(x.dtype)
+        a = self.a[...].astype(x.dtype)
+        inner = _by_parts(x, a) if _few_rows(x) else x @ a
         return matmul_float32(inner, self.b[...]) * self.scale
+
+
+def _by_parts(x: Array, a: Array) -> Array:
+    """x A with sums over parts of the inputs: few rows and a small rank make a single tile, and one
+    processor would walk along all inputs."""
+    parts = math.gcd(a.shape[0], PARTS)
+    split = x.reshape(*x.shape[:-1], parts, -1), a.reshape(parts, -1, a.shape[1])
+    sums = jnp.einsum("...pi,pir->p...r", *split, preferred_element_type=jnp.float32)
+    return sums.sum(0).astype(x.dtype)
 
 
 def attach(model: nnx.Module, adapter: Adapter | None) -> None:

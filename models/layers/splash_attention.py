@@ -31,7 +31,7 @@ def forward(rows: Rows) -> tuple[Array, Array]:
     """Output (N, R, heads, width) and log-sum-exp (N, R, heads) in float32."""
 
     def one(seen: Array | None, queries: Array, keys: Array, values: Array) -> tuple[Array, Array]:
-        kernel, segments = _kernel(seen, queries, keys)
+        kernel, segments = _kernel(seen, queries, keys, rows.causal)
         out, (total,) = kernel(queries, keys, values, segments)
         return out, total
 
@@ -44,7 +44,7 @@ def backward(rows: Rows, out: Array, total: Array, cotangent: Array) -> tuple[Ar
     """Gradients of queries, keys and values, given the output and log-sum-exp to count by."""
 
     def one(seen: Array | None, queries: Array, keys: Array, values: Array, *joint: Array) -> Any:
-        kernel, segments = _kernel(seen, queries, keys)
+        kernel, segments = _kernel(seen, queries, keys, rows.causal)
         out, total, cotangent = joint
         flat = lambda info: info._replace(partial_mask_blocks=_flat(info.partial_mask_blocks))
         infos = flat(kernel.dq_mask_info), flat(kernel.dkv_mask_info)
@@ -66,9 +66,9 @@ def _pad(x: Array, lanes: int = LANES) -> Array:
 
 def _padded(rows: Rows) -> tuple[Array | None, Array, Array, Array]:
     """What is seen, scaled queries, keys and values; `seen` is (N, S) where queries are alike."""
-    queries, keys, values, mask = rows
+    queries, keys, values, mask, causal = rows
     count, size = queries.shape[1], keys.shape[1]
-    if mask is None and size % LANES:
+    if mask is None and not causal and size % LANES:
         mask = jnp.ones((queries.shape[0], 1, size), bool)
     if mask is not None:
         more = 0 if mask.shape[1] == 1 else -count % LANES
@@ -78,7 +78,7 @@ def _padded(rows: Rows) -> tuple[Array | None, Array, Array, Array]:
     return mask, _pad(scaled), _pad(keys), _pad(values)
 
 
-def _kernel(seen: Array | None, queries: Array, keys: Array) -> tuple[Any, Any]:
+def _kernel(seen: Array | None, queries: Array, keys: Array, causal: bool) -> tuple[Any, Any]:
     """The kernel of one sequence, and the segments by which it hides keys from all queries."""
     heads, count, size = *queries.shape[:2], keys.shape[1]
     tile = lambda length: next(t for t in TILES if length % t == 0)
@@ -91,8 +91,9 @@ def _kernel(seen: Array | None, queries: Array, keys: Array) -> tuple[Any, Any]:
         block_q_dq=rows,
         block_kv_dq=columns,
     )
-    full, segments = masks.MultiHeadMask([masks.FullMask((count, size))] * heads), None
-    mask: Any = full
+    static = masks.CausalMask if causal else masks.FullMask
+    whole, segments = masks.MultiHeadMask([static((count, size))] * heads), None
+    mask: Any = whole
     if seen is not None and seen.ndim == 1:
         segments = splash.SegmentIds(jnp.ones(count, jnp.int32), seen.astype(jnp.int32))
     elif seen is not None:
@@ -106,7 +107,7 @@ def _kernel(seen: Array | None, queries: Array, keys: Array) -> tuple[Any, Any]:
         interpret=platform() != "tpu",
     )
     # Under jit that field has become an array, which the kernel then cannot ask.
-    kernel.fwd_mask_info = kernel.fwd_mask_info._replace(is_dynamic_mask=mask is not full)
+    kernel.fwd_mask_info = kernel.fwd_mask_info._replace(is_dynamic_mask=mask is not whole)
     return kernel, segments
 
 

@@ -10,20 +10,25 @@ from typing import Any, TypeVar
 import jax
 from flax import nnx
 from jax import Array
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 
 from asg_jax.models.sharding import BATCH_AXES
 
 Layer = TypeVar("Layer", bound=nnx.Module)
 
+_KEPT = "kept"
 # What the backward pass keeps of a layer; everything else is recomputed.
 REMAT: dict[str, Callable[[Callable], Callable]] = {
     "none": lambda body: body,
     "full": jax.checkpoint,
-    "dots": partial(
-        jax.checkpoint, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-    ),
+    "dots": partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(_KEPT)),
 }
+
+
+def kept(x: Array) -> Array:
+    """Marks what "dots" keeps: the results of linear maps and of attention, in their own dtype."""
+    return checkpoint_name(x, _KEPT)
 
 
 def cut_rows(x: Array) -> Array:

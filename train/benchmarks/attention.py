@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from asg_jax.models.layers.attention import Block, attention
+from asg_jax.models.layers.attention import CAUSAL, Block, attention
 from asg_jax.models.places import new_file, write_file
 from asg_jax.train.benchmarks.forms import medians
 from asg_jax.train.flags import number, parse
@@ -82,11 +82,10 @@ def _task(
     normal = lambda seed, *shape: jax.random.normal(jax.random.key(seed), shape, jnp.bfloat16)
     q = normal(0, batch, 1, queries, HEADS, WIDTH)
     k, v = (normal(seed, batch, keys, KV_HEADS, WIDTH) for seed in (1, 2))
-    before = jnp.arange(queries)[:, None] >= jnp.arange(keys) - (keys - queries)
-    mask = jnp.broadcast_to(before, (batch, 1, queries, keys)) if causal else None
-    attend = jax.jit(lambda q, k, v, mask: attention(q, [Block(k, v, mask)]))
+    mask = CAUSAL if causal else None
+    attend = jax.jit(lambda q, k, v: attention(q, [Block(k, v, mask)]))
     pairs = queries * keys // 2 if causal else queries * keys
-    return (lambda: attend(q, k, v, mask)), 4 * batch * pairs * HEADS * WIDTH
+    return (lambda: attend(q, k, v)), 4 * batch * pairs * HEADS * WIDTH
 
 
 def lines(report: dict[str, Any]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from asg_jax.train.ahead.tables import aligned
-from asg_jax.train.benchmarks.steps import Timed, measure, take_steps
+from asg_jax.train.benchmarks.steps import Timed, device_memory, measure, take_steps
 from asg_jax.train.evolve.config import RunConfig
 from asg_jax.train.evolve.parts import make_method, open_parts
 
@@ -64,6 +64,7 @@ def run(config: RunConfig, repeat: int, best: float | None) -> dict[str, Any]:
         "useful_share": useful / done,
         "wastes": {waste: total(waste) / done for waste in WASTES},
         "share_of_peak": useful / seconds / best if best else None,
+        "peak_memory": device_memory(),
     }
 
 
@@ -106,6 +107,8 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
     )
     if report["share_of_peak"] is not None:
         yield f"useful share of the peak: {report['share_of_peak']:.1%}"
+    if report["peak_memory"] is not None:
+        yield f"memory in use at most, compiling included: {report['peak_memory'] / 2**30:.1f} GiB"
     see = sum(one["name"] == "see" for one in report["programs"] if one["phase"] == "understanding")
     yield from (f"  {text.format(see=see)}" for text in RELEASE)
 

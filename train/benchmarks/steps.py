@@ -20,8 +20,10 @@ from asg_jax.train.benchmarks.rows import Rows, count_rows
 from asg_jax.train.data.loading import Source
 from asg_jax.train.evolve.config import RunConfig, read
 from asg_jax.train.evolve.feed import square
+from asg_jax.train.evolve.interruption import Interruption
 from asg_jax.train.evolve.parts import Opened
 from asg_jax.train.evolve.rehearsal import Played
+from asg_jax.train.evolve.warmup import warm_up
 from asg_jax.train.flags import define_config, number, parse
 
 # Names that JAX gives devices, and ours.
@@ -61,6 +63,8 @@ def take_steps(
 ) -> Iterator[tuple[Phase, list[Timed], list[Mapping[str, float]]]]:
     """Takes steps of every phase on the run's own pictures and times their programs.
 
+    As in a run, accelerators have all programs compiled side by side first.
+
     Args:
       opened: model, devices and pictures.
       config: the run's settings.
@@ -71,6 +75,8 @@ def take_steps(
       Each phase that the method has, its programs in their order, and what its steps report.
     """
     placement, first = opened.placement, 1
+    if jax.default_backend() != "cpu":
+        warm_up(method, opened, config, Interruption())
     state = placement.place_state(method.init(config.seed))
     for phase in method.phases:
         steps: list[list[Played]] = []
@@ -122,6 +128,12 @@ def _examples(
     spare = first_picture(source, side)
     pictures = [square(one.picture, side) if one else spare for one in found]
     return Examples(config.seed, step, ids, rows, method.prepare(pictures))
+
+
+def device_memory() -> int | None:
+    """The most bytes in use on a device so far, compiling included; None where nobody counts."""
+    stats = jax.devices()[0].memory_stats()
+    return stats["peak_bytes_in_use"] if stats else None
 
 
 def peak() -> float | None:

@@ -130,7 +130,7 @@ def _finish(
     try:
         logs.status("starting")
         if warm:
-            warm_up(parts, config, interruption)
+            warm_up(parts.method, parts, config, interruption)
         run(parts, config, folder, logs, interruption)
     except Interrupted as stop:
         return _stopped(logs, folder, stop.status)

@@ -10,12 +10,13 @@ from time import perf_counter
 
 import numpy as np
 
+from asg_jax.engine.method import Method
 from asg_jax.train.evolve.background import in_background
 from asg_jax.train.evolve.config import RunConfig
 from asg_jax.train.evolve.feed import square
 from asg_jax.train.evolve.interruption import Interrupted, Interruption
 from asg_jax.train.evolve.logs import say
-from asg_jax.train.evolve.parts import Parts
+from asg_jax.train.evolve.parts import Opened, Parts
 from asg_jax.train.evolve.processes import gather
 from asg_jax.train.evolve.rehearsal import Visit
 
@@ -23,8 +24,16 @@ POLL = 0.2  # seconds until a request to stop is answered
 THREADS = max(2, min(8, (os.cpu_count() or 1) // 2))  # the compiler has threads of its own
 
 
-def warm_up(parts: Parts, config: RunConfig, interruption: Interruption) -> None:
+def warm_up(
+    method: Method, opened: Opened | Parts, config: RunConfig, interruption: Interruption
+) -> None:
     """Compiles what the steps will run; they find it in memory. All processes must call it.
+
+    Args:
+      method: made for the placement of `opened`.
+      opened: placement and pictures.
+      config: the run's settings.
+      interruption: tells whether the run was asked to stop.
 
     Raises:
       Interrupted: the run was asked to stop; what is being compiled ends with the process.
@@ -49,10 +58,10 @@ def warm_up(parts: Parts, config: RunConfig, interruption: Interruption) -> None
             programs[id(visit.lowered)] = in_background(partial(compile_it, visit))
 
     kept: list[Visit] = []  # so that no number is that of another program
-    found = next(filter(None, (parts.source[n] for n in range(len(parts.source)))))
+    found = next(filter(None, (opened.source[n] for n in range(len(opened.source)))))
     picture = square(found.picture, config.data.side)
     try:
-        parts.placement.rehearse(parts.method, config, picture, meet)
+        opened.placement.rehearse(method, config, picture, meet)
     except _Asked:
         pass  # the others learn of it below
     _await(list(programs.values()), interruption)

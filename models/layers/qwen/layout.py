@@ -67,7 +67,7 @@ def layout(conversations: Sequence[Sequence[Segment]], plain: bool = False) -> P
         ids[n, real], slot[n, real], mask[n, real] = own_ids, own_slot, True
         positions[n, real] = np.arange(len(own_ids))[:, None] if plain else own_positions
     order = np.broadcast_to(np.arange(length, dtype=np.int32), ids.shape)
-    return Prompt(host(ids), host(slot), host(positions), host(order), host(mask))
+    return Prompt(host(ids), host(slot), host(positions), host(order), host(mask), causal=True)
 
 
 def _rows(

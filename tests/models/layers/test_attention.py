@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asg_jax.models.layers.attention import Block, attention
+from asg_jax.models.layers.attention import CAUSAL, Block, attention
 
 BATCH, SAMPLES, QUERIES, KEYS, HEADS, WIDTH = 2, 3, 7, 5, 4, 8
 MASKS = {
@@ -69,6 +69,17 @@ def naive(queries, blocks):
 def run(queries, blocks):
     """Attention, compiled as one function."""
     return jax.jit(lambda: attention(queries, blocks))()
+
+
+def test_causal_is_the_mask_of_rows_before_and_the_own_one():
+    rng = np.random.default_rng(0)
+    shape = (BATCH, SAMPLES, QUERIES, 2, WIDTH)
+    queries, keys, values = make_queries(rng), normal(rng, *shape), normal(rng, *shape)
+    shared = make_block(rng, "key")
+    mask = jnp.tril(jnp.ones((1, 1, QUERIES, QUERIES), bool))
+    expected = naive(queries, [shared, Block(keys, values, mask)])
+    found = run(queries, [shared, Block(keys, values, CAUSAL)])
+    np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])

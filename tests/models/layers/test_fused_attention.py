@@ -1,11 +1,14 @@
 """Fused kernels against the plain form, joined from blocks; the TPU's kernel is interpreted."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asg_jax.models.layers.attention import Block, attention, attention_kernel
+from asg_jax.models.layers.attention import CAUSAL, Block, attention, attention_kernel
 from asg_jax.train.mesh import make_mesh
 
 BATCH, HEADS, KV_HEADS, WIDTH = 2, 4, 2, 16
@@ -56,7 +59,15 @@ def tower(rng):
     return make(rng, 1, 256, 0, seen(rng, BATCH, 1, 1, 256))
 
 
-CASES = [texts, long_texts, mixed_context, picture, tower]
+def causal_texts(rng):
+    return make(rng, 2, 130, 200, CAUSAL)
+
+
+def short_causal_texts(rng):
+    return make(rng, 24, 6, 130, CAUSAL)
+
+
+CASES = [texts, long_texts, mixed_context, picture, tower, causal_texts, short_causal_texts]
 
 
 def run(queries, blocks, cotangent, kernel):
@@ -104,3 +115,12 @@ def test_a_mesh_cuts_sequences_and_heads():
         cut = run(queries, blocks, cotangent, "splash")
     for x, y in zip(jax.tree.leaves(cut), jax.tree.leaves(whole), strict=True):
         np.testing.assert_allclose(x, y, atol=1e-5)
+
+
+def test_the_kernels_of_tpus_are_loaded_on_tpus_alone():
+    """Loading them takes time, and inside a trace it makes JAX compile the program twice."""
+    script = (
+        "import sys; from asg_jax.models.layers.attention import load_kernels; load_kernels(); "
+        "sys.exit('asg_jax.models.layers.splash_attention' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

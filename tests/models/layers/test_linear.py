@@ -73,12 +73,25 @@ def test_a_zero_update_leaves_bfloat16_results_alone():
     np.testing.assert_array_equal(linear(x), before)
 
 
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_few_rows_on_a_gpu_are_computed_in_whole_tiles(monkeypatch, rows):
+    """And the inner product of an adapter in parts."""
+    linear = Linear(24, 3, rngs=nnx.Rngs(0))
+    attach(nnx.Dict(map=linear), {"map": lora(inputs=24)})
+    x = normal(0, 1, rows, 24).astype(jnp.bfloat16)
+    expected = linear(x)
+    monkeypatch.setattr("asg_jax.models.layers.linear.platform", lambda: "gpu")
+    np.testing.assert_allclose(linear(x), expected, rtol=2**-7, atol=2**-7)
+    shapes = {v.aval.shape for e in jax.make_jaxpr(linear)(x).eqns for v in e.outvars}
+    assert (8, 8, 2) in shapes  # parts, whole tiles of rows, rank
+
+
 def test_a_bias_that_a_gpu_adds_apart_is_the_same(monkeypatch):
-    _, linear = wrapped()
+    linear = Linear(24, 3, rngs=nnx.Rngs(0))
     assert linear.bias is not None
     linear.bias[...] = normal(4, 3)
     loss = lambda x: jnp.sin(linear(x)).sum()
-    x = normal(0, 2, 5)  # fewer rows than inputs, as when tokens are drawn
+    x = normal(0, 8, 24)  # fewer rows than inputs, as when tokens are drawn
     before = jax.value_and_grad(loss)(x)
     monkeypatch.setattr("asg_jax.models.layers.linear.platform", lambda: "gpu")
     assert "optimization_barrier" in str(jax.make_jaxpr(loss)(x))

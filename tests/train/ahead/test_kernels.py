@@ -6,14 +6,14 @@ import pytest
 from jax.sharding import NamedSharding
 
 from asg_jax.errors import UserError
-from asg_jax.models.layers.attention import Block, attention
+from asg_jax.models.layers.attention import CAUSAL, Block, attention
 from asg_jax.train.ahead.chips import topology
 from asg_jax.train.mesh import BATCH, make_mesh
 
 PROMPTS, SAMPLES, HEADS, KV_HEADS, WIDTH = 4, 2, 28, 4, 128
 
 
-def compiled(name, length, context, causal, width=WIDTH, gradient=False):
+def compiled(name, length, context, own_mask, width=WIDTH, gradient=False):
     """The program of attention after a shared prefix, and of its gradient."""
     mesh = make_mesh(devices=topology(name)[1])
     place = NamedSharding(mesh, BATCH)
@@ -21,11 +21,14 @@ def compiled(name, length, context, causal, width=WIDTH, gradient=False):
     own, prefix = (PROMPTS, SAMPLES, length), (PROMPTS, context)
     queries = like(*own, HEADS, width)
     pairs = [(like(*rows, KV_HEADS, width),) * 2 for rows in (own, prefix)]
-    mask = like(*own, length, dtype=bool) if causal else None
+    mask = like(*own, length, dtype=bool) if own_mask == "array" else None
     masks = [mask, like(PROMPTS, 1, 1, context, dtype=bool)]
 
     def attend(queries, pairs, masks):
-        return attention(queries, [Block(k, v, m) for (k, v), m in zip(pairs, masks, strict=True)])
+        blocks = [Block(k, v, m) for (k, v), m in zip(pairs, masks, strict=True)]
+        if own_mask == CAUSAL:
+            blocks[0] = blocks[0]._replace(mask=CAUSAL)
+        return attention(queries, blocks)
 
     def loss(queries, pairs, masks):
         return attend(queries, pairs, masks).astype(jnp.float32).sum()
@@ -36,7 +39,12 @@ def compiled(name, length, context, causal, width=WIDTH, gradient=False):
     return program.as_text() or "", program.memory_analysis()
 
 
-CASES = [(256, 384, True, 128), (786, 256, False, 128), (130, 131, True, 72)]
+CASES = [
+    (256, 384, "array", 128),
+    (786, 256, None, 128),
+    (130, 131, "array", 72),
+    (256, 384, CAUSAL, 128),
+]
 
 
 @pytest.mark.usefixtures("tpu_compiler")
@@ -50,7 +58,7 @@ def test_tpus_run_splash_attention(case):
 @pytest.mark.usefixtures("tpu_compiler")
 def test_on_a_tpu_scores_stay_on_the_chip():
     length, context = 1024, 2048
-    memory = compiled("v5e:2x2", length, context, causal=False)[1]
+    memory = compiled("v5e:2x2", length, context, own_mask=None)[1]
     scores = 4 * HEADS * SAMPLES * length * (context + length)
     assert memory is not None and memory.temp_size_in_bytes < scores / 4
 

@@ -26,7 +26,8 @@ class Rehearsing(FakeMethod):
 
 
 def test_every_program_is_compiled_and_told(capsys):
-    warm_up(make_parts(Rehearsing()), CONFIG, Interruption())
+    parts = make_parts(Rehearsing())
+    warm_up(parts.method, parts, CONFIG, Interruption())
     *lines, last = capsys.readouterr().out.splitlines()
     programs = {line.split(" (")[0] for line in lines}
     phases = ("understanding", "generation")  # their batches differ
@@ -39,8 +40,9 @@ def test_every_program_is_compiled_and_told(capsys):
 def test_a_stop_while_programs_are_compiled_is_a_stop(capsys):
     interruption = Interruption()
     interruption.requested = signal.SIGTERM
+    parts = make_parts(Rehearsing())
     with pytest.raises(Interrupted) as stop:
-        warm_up(make_parts(Rehearsing()), CONFIG, interruption)
+        warm_up(parts.method, parts, CONFIG, interruption)
     assert stop.value.status == 128 + signal.SIGTERM
     assert "compiled" not in capsys.readouterr().out
 
