@@ -54,18 +54,26 @@ def attention(
     """
     kernel = attention_kernel.value or _suitable(queries)
     if kernel == "xla":
-        return kept(_blockwise(queries, [b._replace(mask=_spelled_out(b)) for b in blocks]))
+        return kept(_blockwise(queries, [_spelled_out(block) for block in blocks]))
     pairs = [(block.keys, block.values) for block in blocks]
     causal = tuple(isinstance(block.mask, str) for block in blocks)
     masks = [None if isinstance(block.mask, str) else block.mask for block in blocks]
     return fused_attention(kernel, causal, queries, pairs, masks)
 
 
-def _spelled_out(block: Block) -> Bool[Array, "#B #G #T S"] | None:
-    """A block's mask as an array."""
-    if not isinstance(block.mask, str):
-        return block.mask
-    return jnp.tril(jnp.ones((block.keys.shape[-3],) * 2, bool))[None, None]
+class _Spelled(NamedTuple):
+    """A block whose mask, if any, is an array."""
+
+    keys: Array
+    values: Array
+    mask: Array | None
+
+
+def _spelled_out(block: Block) -> _Spelled:
+    keys, values, mask = block
+    if isinstance(mask, str):
+        mask = jnp.tril(jnp.ones((keys.shape[-3],) * 2, bool))[None, None]
+    return _Spelled(keys, values, mask)
 
 
 def load_kernels() -> None:
@@ -90,7 +98,7 @@ def _suitable(queries: Array) -> str:
     return FUSED.get(platform(), "xla")
 
 
-def _blockwise(queries: Array, blocks: list[Block]) -> Array:
+def _blockwise(queries: Array, blocks: list[_Spelled]) -> Array:
     batch, samples, length, heads, _ = queries.shape
     mesh = jax.sharding.get_abstract_mesh()
     devices = math.prod(mesh.shape[axis] for axis in mesh.auto_axes)  # they share the scores
@@ -109,11 +117,11 @@ def _blockwise(queries: Array, blocks: list[Block]) -> Array:
 
 
 def _chunked(
-    attend: Callable[[Array, list[Block]], Array],
+    attend: Callable[[Array, list[_Spelled]], Array],
     axis: int,
     size: int,
     queries: Array,
-    blocks: list[Block],
+    blocks: list[_Spelled],
 ) -> Array:
     """Attends for `size` samples (axis 1) or `size` queries of each sample (axis 2) at a time."""
     length = queries.shape[axis]
@@ -123,7 +131,7 @@ def _chunked(
         parts = jnp.pad(x, padding).reshape(*x.shape[:axis], -1, size, *x.shape[axis + 1 :])
         return jnp.moveaxis(parts, axis, 0)
 
-    def varying(block: Block) -> tuple[Array | None, ...]:  # from chunk to chunk
+    def varying(block: _Spelled) -> tuple[Array | None, ...]:  # from chunk to chunk
         keys, values, mask = block
         cut = axis == 1 and keys.ndim == 5
         if mask is not None:
@@ -134,7 +142,7 @@ def _chunked(
         queries, varying = inputs
         choose = lambda part, whole: whole if part is None else part
         pairs = zip(varying, blocks, strict=True)
-        return attend(queries, [Block(*map(choose, parts, block)) for parts, block in pairs])
+        return attend(queries, [_Spelled(*map(choose, parts, block)) for parts, block in pairs])
 
     out = jax.lax.map(chunk, (split(queries), [varying(block) for block in blocks]))
     out = jnp.moveaxis(out, 0, axis)
@@ -142,7 +150,7 @@ def _chunked(
     return jax.lax.slice_in_dim(out, 0, length, axis=axis)
 
 
-def _attend(queries: Array, blocks: list[Block]) -> Array:
+def _attend(queries: Array, blocks: list[_Spelled]) -> Array:
     heads = blocks[0].keys.shape[-2]
     queries = rearrange(queries, "b g t (k r) d -> b g t k r d", k=heads)
     weights = jax.nn.softmax(jnp.concatenate([_scores(queries, b) for b in blocks], -1), axis=-1)
@@ -155,7 +163,7 @@ def _attend(queries: Array, blocks: list[Block]) -> Array:
     return rearrange(out.astype(queries.dtype), "b g t k r d -> b g t (k r) d")
 
 
-def _scores(queries: Array, block: Block) -> Float[Array, "B heads repeat G T S"]:
+def _scores(queries: Array, block: _Spelled) -> Float[Array, "B heads repeat G T S"]:
     own = "bgtkrd,bgskd->bkrgts" if block.keys.ndim == 5 else "bgtkrd,bskd->bkrgts"
     scores = jnp.einsum(own, queries, block.keys, preferred_element_type=jnp.float32)
     scores = scores * queries.shape[-1] ** -0.5

@@ -12,9 +12,10 @@ from asg_jax.engine.state import TrainState
 from asg_jax.train.benchmarks.compilations import Compilations
 from asg_jax.train.evolve.placement import MeshPlacement
 from asg_jax.train.mesh import make_mesh
-from tests.tiny import copied, make, take
+from tests.tiny import BITS, FLOW, copied, make, take
 
 pytestmark = pytest.mark.slow
+long = pytest.mark.long
 
 B = 4
 
@@ -35,7 +36,11 @@ def assert_same_update(got: TrainState, want: TrainState, before: TrainState) ->
 
 
 @pytest.mark.skipif(jax.device_count() < B, reason="needs four devices")
-@pytest.mark.parametrize("style", ["mesh", "pmap"])
+@pytest.mark.parametrize(
+    ("model", "style"),
+    [(FLOW, "mesh"), (BITS, "mesh"), (FLOW, "pmap"), pytest.param(BITS, "pmap", marks=long)],
+    indirect=["model"],
+)
 def test_several_devices_take_the_steps_of_one(model, style) -> None:
     alone = make(model)
     placement = MeshPlacement(make_mesh(devices=jax.devices()[:B]), style, model.family.rules)

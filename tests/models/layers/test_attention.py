@@ -35,7 +35,7 @@ def make_block(rng, mask="none", shared=True, heads=2):
 
 
 def mask_of(block):
-    assert block.mask is not None
+    assert isinstance(block.mask, jax.Array)
     return block.mask
 
 

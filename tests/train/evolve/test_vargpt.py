@@ -11,3 +11,7 @@ class TestVargpt(Evolving):
     config = "vargpt_tiny"
     model = "vargpt-tiny"
     mesh = {"fsdp": 4, "tensor": 2}
+
+    @pytest.mark.long
+    def test_two_processes_give_the_losses_of_one(self, whole, tmp_path):
+        super().test_two_processes_give_the_losses_of_one(whole, tmp_path)
