@@ -8,6 +8,7 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from jaxtyping import Array, Float, Key
 
 from asg_jax.backbone import Adapter, LoRA, PyTree
 from asg_jax.errors import UserError
+from asg_jax.ops.int8 import Int8
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,10 @@ class LoRASpec:
     fixed: bool = False
 
 
-def linear_maps(base: PyTree) -> dict[str, jax.ShapeDtypeStruct | Array]:
+def linear_maps(base: PyTree) -> dict[str, Any]:
     """Kernels (in, out) or (layers, in, out) that an adapter can cover, by module path."""
-    kernels = {_path(keys): leaf for keys, leaf in jax.tree.leaves_with_path(base)}
+    whole = lambda leaf: isinstance(leaf, Int8)
+    kernels = {_path(keys): leaf for keys, leaf in jax.tree.leaves_with_path(base, is_leaf=whole)}
     return {
         path.removesuffix(".kernel"): leaf
         for path, leaf in kernels.items()

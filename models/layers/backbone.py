@@ -27,6 +27,7 @@ from asg_jax.backbone import (
 )
 from asg_jax.models.layers import context
 from asg_jax.models.layers.linear import attach
+from asg_jax.ops.int8 import quantize
 
 Network = TypeVar("Network", bound=nnx.Module)
 
@@ -105,6 +106,16 @@ class TextBackbone(Generic[Network]):
     def _language(self, params: Params) -> Any:
         model: Any = self.model(params)
         return model.language
+
+
+def in_int8(base: PyTree) -> PyTree:
+    """Base parameters whose language model's layers hold their matrices as `Int8`."""
+
+    def hold(keys: Any, leaf: Any) -> Any:
+        is_kernel = (keys[0].key, keys[-1].key) == ("language", "kernel")
+        return quantize(leaf) if is_kernel else leaf
+
+    return jax.tree.map_with_path(hold, base)
 
 
 def recomputing(backbone: Any, policy: str) -> Any:

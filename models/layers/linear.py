@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from asg_jax.backbone import Adapter, LoRA
 from asg_jax.models.layers.attention import platform
 from asg_jax.models.layers.stack import kept
+from asg_jax.ops.int8 import Int8
 from asg_jax.ops.matmul import matmul_float32
 
 FEW = 256  # rows
@@ -20,7 +21,10 @@ PARTS = 64  # of the inputs of a low-rank factor, which are summed side by side
 
 
 class Linear(nnx.Module):
-    """x W + b in the dtype of x, plus the low-rank update of an attached adapter."""
+    """x W + b in the dtype of x, plus the low-rank update of an attached adapter.
+
+    A frozen kernel may be held as `Int8`.
+    """
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = True, rngs: nnx.Rngs):
         scale = 1 / math.sqrt(inputs)
@@ -37,10 +41,13 @@ class Linear(nnx.Module):
         return kept(y[: len(rows)].reshape(*x.shape[:-1], -1))
 
     def _map(self, x: Array) -> Array:
-        kernel, lora = self.kernel[...].astype(x.dtype), self.lora
-        if lora is None:
-            y = x @ kernel
-        elif _updates_kernel(x, kernel):
+        held, lora = self.kernel[...], self.lora
+        if isinstance(held, Int8):
+            y = matmul_float32(x, held.values.astype(x.dtype)) * held.scale
+            y = (y if lora is None else y + lora(x)).astype(x.dtype)
+        elif lora is None:
+            y = x @ held.astype(x.dtype)
+        elif _updates_kernel(x, kernel := held.astype(x.dtype)):
             y = x @ (kernel + lora.update())
         else:
             # One rounding: a sum of two rounded parts would lose every update below half an ulp.

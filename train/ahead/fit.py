@@ -15,7 +15,7 @@ from asg_jax.models.registry import describe_model
 from asg_jax.train.ahead.chips import Chip, topology
 from asg_jax.train.ahead.programs import Report, measure
 from asg_jax.train.evolve.config import RunConfig
-from asg_jax.train.evolve.parts import check_sizes, make_method
+from asg_jax.train.evolve.parts import check_sizes, held_as, make_method
 from asg_jax.train.evolve.placement import MeshPlacement
 from asg_jax.train.evolve.rehearsal import Rehearsable, Visit, device_bytes
 from asg_jax.train.mesh import make_mesh
@@ -146,7 +146,7 @@ def fit(config: RunConfig, name: str, tell: Callable[[str], None]) -> Fit:
     check_sizes(config, MeshPlacement(mesh))
     if config.mesh.rollouts == "pmap":
         raise UserError("asg-jax fit knows config.mesh.rollouts=mesh only.")
-    model = describe_model(config.model, config.dtype or None, mesh)
+    model = held_as(config, describe_model(config.model, config.dtype or None, mesh))
     visits: list[tuple[Visit, Future[Report]]] = []
     with ThreadPoolExecutor(COMPILERS) as pool:
         started: dict[int, Future[Report]] = {}

@@ -118,6 +118,8 @@ class RunConfig:
       model: name or folder, for `open_model`.
       dtype: parameters and computation have it; as stored if empty.
       remat: what the backward pass recomputes instead of keeping it.
+      quantize: how the matrices of the language model's layers are held while they are frozen:
+        int8 takes half of bfloat16's memory, and more time on GPUs.
       seed: everything random depends on it.
       steps: all phases together.
       language: what prompts and answers are in; one of `asg_jax.prompts.LANGUAGES`.
@@ -137,6 +139,7 @@ class RunConfig:
     method: Any
     dtype: Literal["", "float32", "bfloat16"] = ""
     remat: Literal["none", "dots", "full"] = "none"
+    quantize: Literal["none", "int8"] = "none"
     seed: int = bounded(0, SEED)
     steps: int = bounded(250, least=1)
     data: Data = Data()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from asg_jax.engine.state import TrainState
 from asg_jax.errors import UserError
 from asg_jax.methods import preset
 from asg_jax.models.fingerprint import fingerprint
-from asg_jax.models.layers.backbone import recomputing
+from asg_jax.models.layers.backbone import in_int8, recomputing
 from asg_jax.models.registry import Model, open_model
 from asg_jax.prompts import LANGUAGES
 from asg_jax.prompts.language import Language
@@ -80,8 +80,13 @@ def open_parts(config: RunConfig) -> Opened:
     check_sizes(config, MeshPlacement(mesh))
     source = open_source(config.data)
     targets = preset(config.method.name).targets
-    model = open_model(config.model, config.dtype or None, mesh, targets)
+    model = held_as(config, open_model(config.model, config.dtype or None, mesh, targets))
     return Opened(model, Rehearsable(mesh, config.mesh.rollouts, model.family.rules), source)
+
+
+def held_as(config: RunConfig, model: Model) -> Model:
+    """A model, or its shapes, with parameters as the run holds them; those given are used up."""
+    return replace(model, base=in_int8(model.base)) if config.quantize == "int8" else model
 
 
 def assemble(config: RunConfig) -> Parts:

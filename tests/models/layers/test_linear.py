@@ -1,5 +1,8 @@
 """Linear maps, and adapters that attach to them."""
 
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +13,7 @@ from asg_jax.backbone import LoRA
 from asg_jax.models.layers.linear import Linear, attach
 from asg_jax.models.layers.mlp import MLP
 from asg_jax.models.layers.stack import scan_layers, stacked
+from asg_jax.ops.int8 import quantize
 
 
 def normal(seed, *shape):
@@ -96,6 +100,26 @@ def test_a_bias_that_a_gpu_adds_apart_is_the_same(monkeypatch):
     monkeypatch.setattr("asg_jax.models.layers.linear.platform", lambda: "gpu")
     assert "optimization_barrier" in str(jax.make_jaxpr(loss)(x))
     jax.tree.map(np.testing.assert_array_equal, jax.value_and_grad(loss)(x), before)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_kernel_in_8_bits_is_that_of_its_columns_and_its_adapter_learns(dtype):
+    plain, held = Linear(24, 3, rngs=nnx.Rngs(0)), Linear(24, 3, rngs=nnx.Rngs(0))
+    eight = quantize(plain.kernel[...] + 0)
+    plain.kernel[...] = eight.values * eight.scale
+    held.kernel = nnx.Param[Any](eight)
+    x = normal(0, 2, 4, 24).astype(dtype)
+
+    def loss(factors, graph, state):
+        linear = nnx.merge(graph, state)
+        attach(nnx.Dict(map=linear), {"map": factors})
+        return jnp.sin(linear(x).astype(jnp.float32)).sum()
+
+    close = partial(np.testing.assert_allclose, rtol=1e-5 if dtype == jnp.float32 else 0.05)
+    found, expected = (
+        jax.value_and_grad(loss)(lora(inputs=24), *nnx.split(m)) for m in (held, plain)
+    )
+    jax.tree.map(partial(close, atol=0.1 if dtype != jnp.float32 else 1e-5), found, expected)
 
 
 def test_stacked_layers_take_stacked_factors():

@@ -1,9 +1,11 @@
 """bagel-tiny evolves: killed, shared by processes, spread over devices."""
 
+import json
+
 import pytest
 
 from tests.train.evolve import launch
-from tests.train.evolve.evolving import Evolving, assert_close, start
+from tests.train.evolve.evolving import STEPS, SUMMARY, Evolving, assert_close, learned, start
 
 pytestmark = pytest.mark.slow
 
@@ -25,3 +27,11 @@ class TestBagel(Evolving):
         group = [f"--coordinator={address}", "--processes=2", "--config.mesh.tensor=2"]
         launch.end(*[start(self.config, tmp_path, *group, f"--process={n}") for n in range(2)])
         assert_close(tmp_path, whole)
+
+    def test_kernels_in_8_bits_are_cut_and_learn(self, tmp_path):
+        words = ["--config.quantize=int8", "--config.mesh.fsdp=2"]
+        launch.end(start(self.config, tmp_path, *words, devices=2))
+        summary = json.loads((tmp_path / SUMMARY).read_text())
+        assert (summary["steps"], summary["recompilations"]) == (STEPS, 0)
+        assert (summary["nonfinite_steps"], summary["skipped_updates"]) == (0, 0)
+        assert learned(tmp_path)
