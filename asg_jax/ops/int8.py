@@ -5,7 +5,6 @@ Absolute maxima per output channel, weights alone (LLM.int8(), arXiv 2208.07339,
 
 from __future__ import annotations
 
-from functools import partial
 from types import EllipsisType
 from typing import Any
 
@@ -45,14 +44,16 @@ class Int8:
 def quantize(matrix: Array | jax.ShapeDtypeStruct) -> Int8:
     """A matrix or a stack (*layers, inputs, outputs) in 8 bits, or the shapes of that.
 
-    An array is given up, so that both never lie side by side for long.
+    An array is deleted: a large model would not fit beside its copy.
     """
     if isinstance(matrix, jax.ShapeDtypeStruct):
         return _shapes(matrix)
-    return _quantize(matrix)
+    held = _quantize(matrix)
+    matrix.delete()
+    return held
 
 
-@partial(jax.jit, donate_argnums=0)
+@jax.jit
 def _quantize(matrix: Array) -> Int8:
     wide = matrix.astype(jnp.float32)
     scale = jnp.maximum(jnp.abs(wide).max(-2), jnp.finfo(jnp.float32).tiny) / LARGEST

@@ -105,8 +105,10 @@ class _Factors(nnx.Module):
 
 
 def _by_parts(x: Array, a: Array) -> Array:
-    """x A with sums over parts of the inputs: few rows and a small rank make a single tile, and one
-    processor would walk along all inputs."""
+    """x A, summed over parts of the inputs side by side.
+
+    Few rows and a small rank make one tile, for which one processor would walk along all inputs.
+    """
     parts = math.gcd(a.shape[0], PARTS)
     split = x.reshape(*x.shape[:-1], parts, -1), a.reshape(parts, -1, a.shape[1])
     sums = jnp.einsum("...pi,pir->p...r", *split, preferred_element_type=jnp.float32)
