@@ -1,4 +1,4 @@
-"""vargpt-tiny evolves: killed, shared by processes, spread over devices."""
+"""vargpt-tiny evolves; what it shares with the others is tested at length on bagel-tiny."""
 
 import pytest
 
@@ -11,6 +11,10 @@ class TestVargpt(Evolving):
     config = "vargpt_tiny"
     model = "vargpt-tiny"
     mesh = {"fsdp": 4, "tensor": 2}
+
+    @pytest.mark.long
+    def test_a_run_killed_three_times_ends_in_the_same_bits(self, whole, tmp_path):
+        super().test_a_run_killed_three_times_ends_in_the_same_bits(whole, tmp_path)
 
     @pytest.mark.long
     def test_two_processes_give_the_losses_of_one(self, whole, tmp_path):
