@@ -24,6 +24,7 @@ USAGE = "usage: python -m tools.leaderboard --folder=FOLDER [--report=FILE]"
 CONFIGS = {
     "bagel-tiny": "bagel_tiny",
     "bagel-tiny-clean": "bagel_tiny",
+    "blip3o-tiny": "blip3o_tiny",
     "vargpt-tiny": "vargpt_tiny",
 }
 # Title, and where it stands in what is told of a signal.
