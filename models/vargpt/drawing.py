@@ -96,7 +96,7 @@ def guided_branch(condition: Condition) -> Branch:
 
     main, absent = condition.main, condition.absent
     one, other = main.context, absent.context
-    assert one.mask is not None and other.mask is not None  # `_context` gives both
+    assert isinstance(one.mask, jax.Array) and isinstance(other.mask, jax.Array)  # by `_context`
     context = Block(
         interleave([one.keys, other.keys], 1),
         interleave([one.values, other.values], 1),

@@ -36,6 +36,11 @@ def test_a_group_of_near_equals_counts_for_little_beside_another():
     np.testing.assert_array_equal(batch_advantages(jnp.ones((2, 3)), jnp.ones((2, 1), bool)), 0)
 
 
+def test_a_small_spread_counts_as_a_large_one():
+    rewards, mask = jnp.array([[0.500, 0.505], [0.500, 0.505]]), jnp.ones((2, 2), bool)
+    np.testing.assert_allclose(batch_advantages(rewards, mask), [[-1, 1]] * 2, rtol=1e-3)
+
+
 @few
 @given(numbers((B, G), -2, 2), masks)
 def test_advantages_sum_to_zero(rewards, mask):
