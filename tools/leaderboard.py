@@ -55,13 +55,14 @@ def bench(folder: Path) -> dict[str, Any]:
 
 
 def told(report: Mapping[str, Any]) -> dict[str, Any]:
-    """A report without the single scores."""
+    """A report without the single scores, and without the place where it lay."""
     signals = {
         name: {part: x for part, x in one.items() if part != "scores"}
         for name, one in report["signals"].items()
     }
     sets = {name: {"texts": len(one["texts"])} for name, one in report["sets"].items()}
-    return {**report, "signals": signals, "sets": sets}
+    settings = {name: x for name, x in report["settings"].items() if name != "out"}
+    return {**report, "settings": settings, "signals": signals, "sets": sets}
 
 
 def lines(found: Mapping[str, Any]) -> Iterator[str]:
