@@ -160,6 +160,16 @@ def test_a_gradient_that_is_not_finite_is_no_step() -> None:
     assert int(improved.skipped) == 1
 
 
+def test_a_gradient_too_large_for_its_norm_is_no_step() -> None:
+    def cliff(tree, part, beta):
+        value = 1e30 * (tree["m"].a - 1).sum()  # 0; the norm of its slope is not finite
+        return Losses(value + 0 * part["drift"], part["kept"], part["drift"], {})
+
+    improved = improve(PAPER, ROLE, start(PAPER, ROLE, adapter()), cliff, examples(), KEY)
+    assert_as_it_was(improved)
+    assert int(improved.skipped) == 1
+
+
 def test_weights_that_would_not_be_finite_are_not_taken() -> None:
     """Loss and gradient are finite; the decayed weights are not."""
     optimizer, role = Optimizer(weight_decay=10.0), Role(learning_rate=1.0)
