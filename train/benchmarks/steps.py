@@ -10,16 +10,14 @@ from typing import Any
 
 import jax
 from absl import flags
-from PIL.Image import Image as Picture
 
 from asg_jax.engine.method import Examples, Method, Phase
 from asg_jax.models.places import new_file, write_file
 from asg_jax.train.ahead.chips import CHIPS
 from asg_jax.train.ahead.hlo import Program
 from asg_jax.train.benchmarks.rows import Rows, count_rows
-from asg_jax.train.data.loading import Source
 from asg_jax.train.evolve.config import RunConfig, read
-from asg_jax.train.evolve.feed import square
+from asg_jax.train.evolve.feed import first_picture, square
 from asg_jax.train.evolve.interruption import Interruption
 from asg_jax.train.evolve.parts import Opened
 from asg_jax.train.evolve.rehearsal import Played
@@ -109,12 +107,6 @@ def _timed(runs: Sequence[Played], rows: Sequence[Rows]) -> Timed:
         flops=Program(text or "").total.flops,
         rows=Rows(*(sum(numbers) for numbers in zip(*rows, strict=True))),
     )
-
-
-def first_picture(source: Source, side: int) -> Picture:
-    """The first picture that can be read, as a run brings it to its size."""
-    found = next(filter(None, (source[n] for n in range(len(source)))))
-    return square(found.picture, side)
 
 
 def _examples(

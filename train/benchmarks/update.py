@@ -9,8 +9,9 @@ from typing import Any
 import jax
 
 from asg_jax.train.benchmarks.cost import matmul_flops
-from asg_jax.train.benchmarks.steps import Timed, first_picture, measure, take_steps
+from asg_jax.train.benchmarks.steps import Timed, measure, take_steps
 from asg_jax.train.evolve.config import RunConfig
+from asg_jax.train.evolve.feed import first_picture
 from asg_jax.train.evolve.parts import Opened, make_method, open_parts
 from asg_jax.train.evolve.rehearsal import Visit
 

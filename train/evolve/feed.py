@@ -50,6 +50,12 @@ def square(picture: Picture, side: int) -> Picture:
     return ImageOps.fit(picture, (side, side), Resampling.BICUBIC) if side else picture
 
 
+def first_picture(source: Source, side: int) -> Picture:
+    """The first picture that can be read, as a run brings it to its size."""
+    found = next(filter(None, (source[n] for n in range(len(source)))))
+    return square(found.picture, side)
+
+
 class Feed:
     """Examples step by step, made ready beside the step before.
 

@@ -13,7 +13,7 @@ import numpy as np
 from asg_jax.engine.method import Method
 from asg_jax.train.evolve.background import in_background
 from asg_jax.train.evolve.config import RunConfig
-from asg_jax.train.evolve.feed import square
+from asg_jax.train.evolve.feed import first_picture
 from asg_jax.train.evolve.interruption import Interrupted, Interruption
 from asg_jax.train.evolve.logs import say
 from asg_jax.train.evolve.parts import Opened, Parts
@@ -58,8 +58,7 @@ def warm_up(
             programs[id(visit.lowered)] = in_background(partial(compile_it, visit))
 
     kept: list[Visit] = []  # so that no number is that of another program
-    found = next(filter(None, (opened.source[n] for n in range(len(opened.source)))))
-    picture = square(found.picture, config.data.side)
+    picture = first_picture(opened.source, config.data.side)
     try:
         opened.placement.rehearse(method, config, picture, meet)
     except _Asked:

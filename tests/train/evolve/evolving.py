@@ -122,3 +122,15 @@ class Evolving:
         launch.end(start(self.config, tmp_path, *words, devices=8))
         assert_close(tmp_path, whole)
         assert json.loads((tmp_path / SUMMARY).read_text())["recompilations"] == 0
+
+
+class EvolvingBriefly(Evolving):
+    """What all models share is tested at length on one of them."""
+
+    @pytest.mark.long
+    def test_a_run_killed_three_times_ends_in_the_same_bits(self, whole, tmp_path):
+        super().test_a_run_killed_three_times_ends_in_the_same_bits(whole, tmp_path)
+
+    @pytest.mark.long
+    def test_two_processes_give_the_losses_of_one(self, whole, tmp_path):
+        super().test_two_processes_give_the_losses_of_one(whole, tmp_path)

@@ -8,12 +8,15 @@ import pytest
 from PIL import Image
 
 from asg_jax import methods
+from asg_jax.adapters import linear_maps
+from asg_jax.configs import bagel_tiny
 from asg_jax.engine.method import Preset
 from asg_jax.engine.model import UnifiedModel
 from asg_jax.errors import UserError
 from asg_jax.models.bagel.sharding import RULES
+from asg_jax.ops.int8 import Int8
 from asg_jax.train.evolve.config import Batch, Data, MeshAxes
-from asg_jax.train.evolve.parts import assemble
+from asg_jax.train.evolve.parts import assemble, open_parts
 from tests.train.evolve.fake import CONFIG, FakeSettings
 
 
@@ -53,3 +56,13 @@ def test_the_method_gets_what_the_config_says(config, monkeypatch):
 def test_what_does_not_fit_is_refused_before_a_model_is_opened(config, change, message):
     with pytest.raises(UserError, match=message):
         assemble(replace(config, model="not there", **change))
+
+
+def test_a_base_in_8_bits_is_cut_like_its_kernels(config):
+    run = replace(bagel_tiny.RUN, data=config.data, quantize="int8", mesh=MeshAxes(fsdp=2))
+    opened = open_parts(run)
+    held = linear_maps(opened.model.base)
+    eight = {path: one for path, one in held.items() if isinstance(one, Int8)}
+    assert eight and all(path.startswith("language.layers.") for path in eight)
+    assert all(one.values.dtype == np.int8 for one in eight.values())
+    assert any("fsdp" in str(one.values.sharding) for one in eight.values())

@@ -1,21 +1,13 @@
-"""vargpt-tiny evolves; what it shares with the others is tested at length on bagel-tiny."""
+"""vargpt-tiny evolves."""
 
 import pytest
 
-from tests.train.evolve.evolving import Evolving
+from tests.train.evolve.evolving import EvolvingBriefly
 
 pytestmark = pytest.mark.slow
 
 
-class TestVargpt(Evolving):
+class TestVargpt(EvolvingBriefly):
     config = "vargpt_tiny"
     model = "vargpt-tiny"
     mesh = {"fsdp": 4, "tensor": 2}
-
-    @pytest.mark.long
-    def test_a_run_killed_three_times_ends_in_the_same_bits(self, whole, tmp_path):
-        super().test_a_run_killed_three_times_ends_in_the_same_bits(whole, tmp_path)
-
-    @pytest.mark.long
-    def test_two_processes_give_the_losses_of_one(self, whole, tmp_path):
-        super().test_two_processes_give_the_losses_of_one(whole, tmp_path)
