@@ -8,6 +8,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from asg_jax.ops.masked import masked_mean
+
 
 def pairwise_distances(embeddings: Float[Array, "*batch L D"]) -> Float[Array, "*batch L L"]:
     """1 - cosine of L2-normalised image embeddings (`cycle.embedding`), in [0, 1]."""
@@ -30,8 +32,7 @@ def leave_one_out_diversity(
       mask: which images exist.
     """
     mask = jnp.broadcast_to(mask, distances.shape[:-1])
-    pairs = mask[..., :, None] & mask[..., None, :] & ~jnp.eye(mask.shape[-1], dtype=bool)
-    reach = jnp.where(pairs, distances, 0).sum(-1)
+    reach = jnp.where(_pairs(mask), distances, 0).sum(-1)
     count = mask.sum(-1, keepdims=True)
     mean = reach.sum(-1, keepdims=True) / jnp.maximum(count, 1)
     gain = jnp.where(mask, jnp.maximum(0, reach - mean), 0)
@@ -40,3 +41,20 @@ def leave_one_out_diversity(
     floor = max(1e-8, 16 * float(jnp.finfo(distances.dtype).eps))
     relative = gain / jnp.where(largest > floor, largest, jnp.inf)
     return jnp.where(count > 2, relative, reach)
+
+
+def mean_distance(
+    distances: Float[Array, "*batch L L"], mask: Bool[Array, "*batch L"]
+) -> Float[Array, ""]:
+    """How different the images of a group are: the mean over the pairs of all groups, in [0, 1].
+
+    Args:
+      distances: symmetric, in [0, 1]; the diagonal does not count.
+      mask: which images exist.
+    """
+    return masked_mean(distances, _pairs(mask))
+
+
+def _pairs(mask: Bool[Array, "*batch L"]) -> Bool[Array, "*batch L L"]:
+    """Two different images that both exist."""
+    return mask[..., :, None] & mask[..., None, :] & ~jnp.eye(mask.shape[-1], dtype=bool)

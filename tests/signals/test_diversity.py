@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from asg_jax.signals.cycle import embedding
-from asg_jax.signals.diversity import leave_one_out_diversity, pairwise_distances
+from asg_jax.signals.diversity import leave_one_out_diversity, mean_distance, pairwise_distances
 
 L = 5
 few = settings(max_examples=25)
@@ -68,3 +68,9 @@ def test_identical_images_have_no_distance():
     rows = jnp.broadcast_to(jax.random.normal(jax.random.key(0), (1, 4)), (L, 4))
     np.testing.assert_allclose(distances(rows), 0, atol=1e-6)
     assert not diversity(distances(rows), jnp.ones(L, bool)).any()
+
+
+def test_a_mean_distance_is_that_of_different_images_that_exist():
+    d = 0.4 * jnp.ones((2, L, L)).at[0, 0, 1].set(2).at[0, 1, 0].set(2)
+    mask = jnp.array([[True, True, True, False, False], [True] + [False] * 4])
+    np.testing.assert_allclose(mean_distance(d, mask), (0.8 + 0.4 + 0.4) / 3, rtol=1e-6)

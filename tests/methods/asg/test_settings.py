@@ -83,6 +83,21 @@ def test_an_ablation_changes_what_it_names_and_nothing_else(name: str) -> None:
         assert same == (field.name not in heads), field.name
 
 
+def test_a_run_on_one_phase_takes_no_step_of_the_other() -> None:
+    shares = lambda name: phases(changed(Settings(), CHANGES[name]))
+    assert shares("understanding_only") == {"understanding"}
+    assert shares("generation_only") == {"generation"}
+
+
+def phases(settings: Settings) -> set[str]:
+    """Those that take steps."""
+    taken = {
+        "understanding": settings.understanding_steps,
+        "generation": settings.generation_steps,
+    }
+    return {name for name, steps in taken.items() if steps}
+
+
 def test_the_imitating_run_imitates_in_every_role() -> None:
     varied = changed(Settings(), CHANGES["sft"])
     roles: list[Any] = list(varied.roles.values())

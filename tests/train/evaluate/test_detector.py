@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from asg_jax.train.data.captions import holds, parse_caption
 from asg_jax.train.data.corruptions import CORRUPTIONS, content, corrupt
-from asg_jax.train.data.scenes import COMBINATIONS, example, generator, render
-from asg_jax.train.evaluate.detector import detect
+from asg_jax.train.data.scenes import COMBINATIONS, example, generator, mask, render, window
+from asg_jax.train.evaluate.detector import OTHER, detect
 
 SEED = 20_261_121
 COUNT = 3000
@@ -64,3 +65,38 @@ def test_what_is_no_scene_is_unclear() -> None:
 
 def test_an_empty_batch_gives_nothing() -> None:
     assert detect(np.zeros((0, 32, 32, 3), np.uint8)) == []
+
+
+def two(first: np.ndarray, second: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
+    """A picture of two items, from how much of their cells they cover."""
+    covered = np.zeros((32, 32, 1))
+    covered[window(0)], covered[window(1)] = first[..., None], second[..., None]
+    return (70 + covered * (np.array(color) - 70)).astype(np.uint8)
+
+
+def test_a_color_without_a_name_is_no_color_but_hides_no_shape() -> None:
+    pale = two(mask("circle", "large"), mask("cross", "large"), (240, 170, 170))
+    (seen,) = detect(pale[None])
+    assert [(item.shape, item.color) for item in seen.items] == [
+        ("circle", OTHER),
+        ("cross", OTHER),
+    ]
+    asked = lambda text: holds(parse_caption(text), seen.items)
+    assert seen.unclear == 0 and asked("a circle and a cross")
+    assert not asked("a red circle and a cross") and not asked("a white circle and a cross")
+
+
+def test_two_rounded_squares_are_no_circle_and_square() -> None:
+    square, circle = mask("square", "large"), mask("circle", "large")
+    mixed = lambda share: share * square + (1 - share) * circle
+    tip = next(n for n in np.linspace(0, 1, 201) if shape_of(mixed(n)) == "square")
+    alike = two(mixed(tip - 0.01), mixed(tip + 0.01), (220, 40, 40))
+    apart = two(mixed(tip - 0.3), mixed(tip + 0.3), (220, 40, 40))
+    kinds = [{item.shape for item in seen.items} for seen in detect(np.stack([alike, apart]))]
+    assert len(kinds[0]) == 1 and kinds[1] == {"circle", "square"}
+
+
+def shape_of(covered: np.ndarray) -> str:
+    """What one item alone is taken for."""
+    (seen,) = detect(two(covered, np.zeros((16, 16)), (220, 40, 40))[None])
+    return seen.items[0].shape

@@ -24,7 +24,7 @@ from asg_jax.objectives.painter import DrawingLesson, Painter
 from asg_jax.ops.masked import masked_mean
 from asg_jax.pytree import pytree
 from asg_jax.rollout.image import Drawings
-from asg_jax.signals.diversity import pairwise_distances
+from asg_jax.signals.diversity import mean_distance, pairwise_distances
 from asg_jax.signals.rewards import Best, best, weighted
 from asg_jax.signals.table import DRAWINGS, Drawn, read
 from asg_jax.signals.verdicts import YesNo
@@ -194,8 +194,6 @@ def _metrics(results: Results, judged: JudgedDrawings) -> Metrics:
     marks, mask, features = results.findings.marks, judged.mask, results.findings.likeness.features
     assert features is not None  # every step asks for them
     asked = marks.asked[:, None] & mask[..., None]
-    distances = pairwise_distances(features)
-    others = ~jnp.eye(mask.shape[1], dtype=bool) & mask[..., None]
     return {
         **spread("generator", judged.reward, mask),
         **{f"signal/{name}": masked_mean(x, mask) for name, x in judged.signals.items()},
@@ -203,7 +201,7 @@ def _metrics(results: Results, judged: JudgedDrawings) -> Metrics:
         "check/rejected_specs": (~marks.accepted).mean(),
         "check/spec_attempt": marks.attempt.mean(),
         "check/non_unification": masked_mean(marks.disagreement, asked),
-        "check/image_distance": masked_mean(distances, others),
+        "check/image_distance": mean_distance(pairwise_distances(features), mask),
         "check/caption_words": marks.caption_words.mean(),
         "check/caption_variety": marks.novel.mean(),
     }

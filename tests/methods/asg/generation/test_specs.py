@@ -9,13 +9,12 @@ import pytest
 from asg_jax.backbone import Params
 from asg_jax.engine.engine import Engine, Moment
 from asg_jax.engine.method import Examples
-from asg_jax.engine.model import UnifiedModel
 from asg_jax.engine.placement import OneDevice
-from asg_jax.engine.programs import Lengths
 from asg_jax.methods.asg.generation.specs import QASpec, reference_texts, write_specs
 from asg_jax.objectives.texts import Said
 from asg_jax.prompts import ENGLISH
 from asg_jax.prompts.language import REASON
+from tests.methods.asg.generation.letters import LENGTHS, lettered
 from tests.tiny import SETTINGS, spoken
 
 FEW = "q: what color is it?\na: red"
@@ -23,19 +22,6 @@ GOOD = f"{FEW}\nq: how many are there?\na: two"
 REQUEST: Any = None
 
 
-class Letters:
-    """A processor that writes a text as its characters."""
-
-    stop_ids = (0,)
-
-    def question(self, text: str) -> list[int]:
-        return [ord(letter) for letter in text]
-
-    def text(self, ids: list[int]) -> str:
-        return "".join(map(chr, ids))
-
-
-LENGTHS = Lengths(300, 99, 300, 999)
 ROOMY = replace(SETTINGS, retries=2, lengths=LENGTHS)
 
 
@@ -63,10 +49,7 @@ class Scripted(Engine):
 
 
 def engine(specs: list[str], answers: list[str]) -> Scripted:
-    processor: Any = Letters()
-    backbone: Any = None
-    model = UnifiedModel(backbone, None, processor, {})
-    return Scripted(model, ENGLISH, LENGTHS, OneDevice(), words=[specs, answers])
+    return Scripted(lettered(), ENGLISH, LENGTHS, OneDevice(), words=[specs, answers])
 
 
 def write(scripted: Scripted, caption: str | None = "a cat", judge: Any = "live") -> QASpec:
@@ -89,6 +72,12 @@ def test_the_majority_answers_are_the_references() -> None:
     spec = write(engine([GOOD] * 3, RED_TWO))
     assert spec.accepted and spec.attempt == 1
     assert spec.questions == ("what color is it?", "how many are there?")
+    assert spec.references == ("red", "2")
+    assert spec.tokens == (tuple(map(ord, "red")), (ord("2"),))
+
+
+def test_the_tokens_are_those_of_the_answer_that_won() -> None:
+    spec = write(engine([GOOD] * 3, ["blue", "red", "red", "3", "2", "2"]))
     assert spec.references == ("red", "2")
     assert spec.tokens == (tuple(map(ord, "red")), (ord("2"),))
 
