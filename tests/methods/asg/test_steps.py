@@ -16,7 +16,7 @@ from asg_jax.engine.state import TrainState
 from asg_jax.methods.asg import Asg
 from asg_jax.models.registry import Model
 from asg_jax.train.benchmarks.compilations import Compilations
-from tests.tiny import B, bits, copied, make, pictures, take
+from tests.tiny import SETTINGS, B, bits, copied, make, pictures, take
 
 IDS = [7, 3, 11]
 
@@ -146,12 +146,14 @@ def test_the_method_knows_neither_backbones_nor_programs_nor_labels() -> None:
 
 
 def test_the_best_drawing_of_each_prompt_is_kept_if_it_is_good_enough(cycle) -> None:
-    for report in cycle[1][1::2]:
-        assert len(report.kept) == B
-        for kept, row in zip(report.kept, report.rows, strict=True):
-            assert kept.reward == pytest.approx(row["reward"])
-            assert kept.pixels.shape == (32, 32, 3) and kept.pixels.dtype == np.uint8
+    reports = cycle[1][1::2]
+    for report in reports:
+        good = [row["reward"] for row in report.rows if row["reward"] >= SETTINGS.kept_reward]
+        assert [kept.reward for kept in report.kept] == pytest.approx(good)
+        assert all(kept.pixels.shape == (32, 32, 3) for kept in report.kept)
+        assert all(kept.pixels.dtype == np.uint8 for kept in report.kept)
         assert report.pictures
+    assert 0 < sum(len(report.kept) for report in reports) < B * len(reports)
 
 
 @pytest.mark.slow
