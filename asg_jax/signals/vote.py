@@ -31,6 +31,7 @@ class Consistency:
       easy_fraction: share of the majority from which on a question may be too easy to learn from.
       easy_margin: margin above which it is.
       informative: entropies between which a question counts as informative in reports.
+      gain_decay: how much a step keeps of the running gain of votes.
     """
 
     entropy_peak: float = 0.675
@@ -44,6 +45,7 @@ class Consistency:
     easy_fraction: float = 0.85
     easy_margin: float = 0.90
     informative: tuple[float, float] = (0.02, 1.0)
+    gain_decay: float = 0.9
 
 
 PAPER = Consistency()
@@ -95,6 +97,30 @@ def vote(labels: Int[Array, "*batch N"], mask: Bool[Array, "*#batch #N"]) -> Vot
         margin=fraction - jnp.where(agrees, 0, shares).max(-1),
         entropy=(surprise / total).sum(-1),
     )
+
+
+def vote_gain(
+    labels: Int[Array, "*batch N"], greedy: Int[Array, "*batch"], mask: Bool[Array, "*#batch #N"]
+) -> Float[Array, "*batch"]:
+    """How much better a vote foretells another answer than the greedy answer does, in [-1, 1].
+
+    The mean over the answers: 1 where the vote of all the others agrees with one, less 1 where the
+    greedy answer does. Where framings of a question differ by noise alone the greedy answer is as
+    good a guess as any vote of few, and there is nothing to be learned from votes.
+
+    Args:
+      labels: class of every answer; see `vote`.
+      greedy: class of the greedy answer, by the same numbers.
+      mask: which answers exist. With less than two the gain is 0.
+    """
+    mask = jnp.broadcast_to(mask, labels.shape)
+    same = labels[..., :, None] == labels[..., None, :]
+    same &= mask[..., :, None] & mask[..., None, :]
+    others = ~jnp.eye(labels.shape[-1], dtype=bool) & mask[..., None, :]
+    counts = jnp.where(others, same.sum(-1)[..., None, :] - same, -1)
+    foretold = jnp.take_along_axis(same, counts.argmax(-1, keepdims=True), axis=-1)[..., 0]
+    gains = foretold.astype(jnp.float32) - (labels == greedy[..., None])
+    return masked_mean(gains, mask & (mask.sum(-1, keepdims=True) > 1), axis=-1)
 
 
 def gaussian(x: Float[Array, "*batch"], mean: Scalar, spread: Scalar) -> Float[Array, "*batch"]:

@@ -15,6 +15,7 @@ from asg_jax.signals.vote import (
     is_easy,
     self_consistency_score,
     vote,
+    vote_gain,
 )
 
 N = 7
@@ -128,3 +129,29 @@ def test_easy_questions_have_a_large_majority_and_a_wide_margin():
     assert is_easy(found).tolist() == [True, False, False, True]
     numbers = Consistency(easy_fraction=0.9, easy_margin=0.8)
     assert is_easy(found, numbers).tolist() == [False, False, True, True]
+
+
+def foretold(labels, greedy):
+    """The gain by its definition."""
+    gains = []
+    for n, label in enumerate(labels):
+        others = [*labels[:n], *labels[n + 1 :]]
+        winner = max(others, key=others.count)  # of equal counts the first one seen
+        gains.append((winner == label) - (greedy == label))
+    return np.mean(gains)
+
+
+@few
+@given(ballots, st.integers(0, 5), st.integers(2, N))
+def test_the_gain_of_a_vote_is_what_it_foretells_more_than_the_greedy_answer(labels, greedy, count):
+    mask = np.arange(N) < count
+    got = vote_gain(jnp.asarray(labels), jnp.int32(greedy), jnp.asarray(mask))
+    np.testing.assert_allclose(got, foretold(labels[:count].tolist(), greedy), atol=1e-6)
+
+
+def test_a_vote_gains_what_greedy_answers_miss_and_loses_what_they_know():
+    labels = jnp.array([[1, 1, 1, 1], [1, 1, 2, 2]])
+    one = jnp.ones(4, bool)
+    np.testing.assert_allclose(vote_gain(labels, jnp.array([1, 1]), one), [0, -0.5])
+    np.testing.assert_allclose(vote_gain(labels, jnp.array([0, 0]), one), [1, 0])
+    assert vote_gain(labels[0], jnp.int32(0), jnp.arange(4) < 1) == 0

@@ -92,6 +92,7 @@ class Asg:
             baseline=jnp.float32(0),
             entropy_target=jnp.float32(settings.numbers.consistency.target_start),
             window=empty_window(size).astype(jnp.float32),  # not a weak type, as it will be later
+            vote_gain=jnp.float32(0),
             anchor=None,
         )
         state = self.engine.start(seed, settings.optimizer, settings.roles, memory)

@@ -87,6 +87,9 @@ class Settings:
       gate: when a spec is fit.
       least_majority: share of the answers that a majority needs for the Solver to learn from them;
         what narrower ones say is little better than chance.
+      least_vote_gain: running gain of the votes (`asg_jax.signals.vote.vote_gain`) below which the
+        Solver learns nothing, because its greedy answers are as good; -1 as in the paper, always
+        learns.
       balanced: answers of yes, and all others to such questions, are compared among themselves by
         the Solver's update; else the more frequent one grows for being frequent.
       baseline_momentum: how much a step keeps of the running mean of the Solver's rewards.
@@ -131,6 +134,7 @@ class Settings:
     answers: AnswerReward = AnswerReward()
     gate: SpecGate = SpecGate()
     least_majority: float = bounded(0.0, least=0, most=1)
+    least_vote_gain: float = bounded(-1.0, least=-1, most=1)
     balanced: bool = False
     baseline_momentum: float = bounded(0.6, least=0, most=1)
     advantages: Literal["group", "batch"] = "group"
@@ -152,12 +156,14 @@ class Memory:
       baseline: moving average of the Solver's reward.
       entropy_target: moving target of the vote entropy, in nats.
       window: recent token entropies, in nats (`signals.difficulty.empty_window`).
+      vote_gain: moving average of the votes' gain, from 0 on.
       anchor: factors of an older Generator, for objectives that need it; else None.
     """
 
     baseline: Any
     entropy_target: Any
     window: Any
+    vote_gain: Any
     anchor: Any
 
 

@@ -29,7 +29,7 @@ from asg_jax.pytree import pytree
 from asg_jax.signals.difficulty import ste_difficulty, token_entropy
 from asg_jax.signals.rewards import Best, best, question_penalty, solver_rewards, weighted
 from asg_jax.signals.table import QUESTIONS, Asked, read
-from asg_jax.signals.vote import Vote, entropy_target_update, is_easy, vote
+from asg_jax.signals.vote import Vote, entropy_target_update, is_easy, vote, vote_gain
 
 
 @pytree
@@ -55,6 +55,7 @@ class Answers:
 
     Attributes:
       labels: class of every answer, by number.
+      greedy: that of the greedy answer.
       noncanonical, low_information: its faults.
       words: what precedes the answer span.
       binary: the question is one for yes or no.
@@ -62,6 +63,7 @@ class Answers:
     """
 
     labels: Int[Array, "B K N"]
+    greedy: Int[Array, "B K"]
     noncanonical: Bool[Array, "B K N"]
     low_information: Bool[Array, "B K N"]
     words: Int[Array, "B K N"]
@@ -107,7 +109,7 @@ class Evidence:
       asked: the Proposer's K candidates on each picture.
       answered: the Solver's K * (N + 1) answers about each picture, see `separate`.
       forms: the candidates' forms.
-      answers: what the host found in the answers, the greedy ones left out.
+      answers: what the host found in the answers.
       stream: see `asg_jax.engine.programs.keys`.
     """
 
@@ -128,6 +130,7 @@ class JudgedQuestions(NamedTuple):
 
     Attributes:
       vote: what the answers to each question agree on.
+      gain: how much better than the greedy answer a vote foretells others.
       surprise: token entropy of the greedy answer, in nats.
       signals: one number for each question, by name.
       proposer: reward of each question.
@@ -138,6 +141,7 @@ class JudgedQuestions(NamedTuple):
     """
 
     vote: Vote
+    gain: Float[Array, "B K"]
     surprise: Float[Array, "B K"]
     signals: dict[str, Float[Array, "B K"]]
     proposer: Float[Array, "B K"]
@@ -158,6 +162,7 @@ def judge(
     forms, answers = evidence.forms, evidence.answers
     numbers = settings.numbers.consistency
     votes = vote(answers.labels, forms.parsed[..., None])
+    gain = vote_gain(answers.labels, answers.greedy, forms.parsed[..., None])
     surprise = greedy_entropy(settings, stop_ids, evidence.voted.greedy)
     difficulty, window = ste_difficulty(memory.window, surprise, forms.parsed, settings.difficulty)
     record = Asked(votes, difficulty, memory.entropy_target, forms.parsed)
@@ -181,8 +186,10 @@ def judge(
     accepted = forms.parsed & ~(faults[0] | faults[1] | faults[2])
     chosen = best(asked, accepted)
     teaches = ~is_easy(votes, numbers) & (votes.fraction >= settings.least_majority)
+    teaches &= memory.vote_gain >= settings.least_vote_gain
     judged = JudgedQuestions(
         vote=votes,
+        gain=gain,
         surprise=surprise,
         signals=signals,
         proposer=asked,
@@ -249,6 +256,9 @@ def learn(
             memory.entropy_target, judged.vote.entropy, answered, settings.numbers.consistency
         ),
         window=window,
+        vote_gain=ema_baseline(
+            memory.vote_gain, judged.gain, answered, settings.numbers.consistency.gain_decay
+        ),
     )
     after = advance(state, improved, memory)
     metrics = _metrics(settings, evidence, judged, after)
@@ -313,6 +323,7 @@ def _metrics(
         "signal/ste": masked_mean(judged.surprise, asked),
         "signal/vote_entropy": masked_mean(votes.entropy, asked),
         "signal/majority": masked_mean(votes.fraction, asked),
+        "signal/vote_gain": masked_mean(judged.gain, asked),
         "check/yes_rate": share(answers.yes, voted & answers.binary),
         "check/answer_tokens": masked_mean(lengths, asked[..., None]),
         "check/well_formed": judged.accepted.mean(),
@@ -322,5 +333,6 @@ def _metrics(
         "check/learned": judged.learns.mean(),
         "state/baseline": after.memory.baseline,
         "state/entropy_target": after.memory.entropy_target,
+        "state/vote_gain": after.memory.vote_gain,
         "state/skipped": after.skipped,
     }

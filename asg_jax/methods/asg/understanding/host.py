@@ -85,7 +85,7 @@ class UnderstandingStep:
         spoken = _grouped(heard, count)
         found = (
             read_forms(questions),
-            read_answers(questions, [[answers[:-1] for answers in row] for row in spoken]),
+            read_answers(questions, spoken),
             moment.examples.stream(Purpose.JUDGE),
         )
         return Evidence(asked, answered, *engine.placement.put(found)), Notes(questions, spoken)
@@ -143,19 +143,21 @@ def read_answers(questions: Questions, spoken: Spoken) -> Answers:
 
     Args:
       questions: K for each picture.
-      spoken: N texts for each question.
+      spoken: N texts for each question, and the greedy one.
     """
-    labels = [
+    every = [
         [[_label(question, text) for text in texts] for question, texts in zip(*row, strict=True)]
         for row in zip(questions, spoken, strict=True)
     ]
+    labels = [[few[:-1] for few in row] for row in every]
     each = lambda read: np.array([[[read(one) for one in few] for few in row] for row in labels])
-    numbers = [[class_ids(label.name for label in few) for few in row] for row in labels]
-    words = [[[words_before_answer(text) for text in few] for few in row] for row in spoken]
+    numbers = np.array([[class_ids(one.name for one in few) for few in row] for row in every])
+    words = [[[words_before_answer(text) for text in few[:-1]] for few in row] for row in spoken]
     binary = [[question_kind(question or "") == "binary" for question in row] for row in questions]
     binary = np.broadcast_to(np.array(binary)[..., None], np.shape(words))
     return Answers(
-        labels=host(np.array(numbers, np.int32)),
+        labels=host(numbers[..., :-1].astype(np.int32)),
+        greedy=host(numbers[..., -1].astype(np.int32)),
         noncanonical=host(each(lambda label: label.noncanonical)),
         low_information=host(each(lambda label: label.low_information)),
         words=host(np.array(words, np.int32)),

@@ -33,10 +33,10 @@ STOP = 9
 NOTHING: Any = None
 GOOD = "what color is the circle?"
 ASKED = [[GOOD, "how many objects are there?", None], ["red circle", GOOD, GOOD]]
-# Votes of three answers: split, unanimous, unasked; unasked, two to one, two to one.
+# Three answers and the greedy one: split, unanimous, unasked; malformed, two to one, two to one.
 SPOKEN = [
-    [["red", "blue", "green"], ["2", "two", "2 objects"], ["x", "y", "z"]],
-    [["x", "y", "z"], ["red", "red", "blue"], ["blue", "blue", "red"]],
+    [["red", "blue", "green", "blue"], ["2", "two", "2 objects", "2"], ["x", "y", "z", "x"]],
+    [["x", "y", "z", "z"], ["red", "red", "blue", "blue"], ["blue", "blue", "red", "blue"]],
 ]
 ENTROPIES = np.array([[1.2, 0.4, 0.9], [0.8, 1.0, 0.6]], np.float32)
 SETTINGS = Settings()
@@ -44,6 +44,7 @@ MEMORY = Memory(
     baseline=jnp.float32(0.1),
     entropy_target=jnp.float32(0.9),
     window=jnp.asarray(empty_window(16), jnp.float32),
+    vote_gain=jnp.float32(-0.1),
     anchor=None,
 )
 
@@ -83,11 +84,14 @@ def test_forms_and_answers_are_read() -> None:
     assert forms.novel.tolist() == [[True, True, True], [True, False, False]]
     assert answers.labels[0, :2].tolist() == [[0, 1, 2], [0, 0, 0]]
     assert answers.labels[1, 1].tolist() == [0, 0, 1]
+    assert answers.greedy.tolist() == [[1, 0, 0], [2, 1, 0]]
 
 
 def test_answers_to_yes_no_questions_are_told_apart() -> None:
     asked: list[list[str | None]] = [["is the circle red?", "what is not red?"]]
-    answers = read_answers(asked, [[["yes", "No, it is not", "red"], ["yes", "no", "a cup"]]])
+    answers = read_answers(
+        asked, [[["yes", "No, it is not", "red", "no"], ["yes", "no", "a cup", "a cup"]]]
+    )
     assert answers.binary.tolist() == [[[True] * 3, [False] * 3]]
     assert answers.yes[0, 0].tolist() == [True, False, False]
     assert answers.noncanonical.tolist() == [[[False, False, True], [True, True, False]]]
@@ -140,9 +144,21 @@ def test_narrow_majorities_teach_only_where_they_may() -> None:
     assert judged(replace(SETTINGS, least_majority=0.6)).learns.tolist() == [False, True]
 
 
+def test_where_votes_know_no_more_than_greedy_answers_nothing_is_learned() -> None:
+    held = lambda least: judged(replace(SETTINGS, least_vote_gain=least)).learns.tolist()
+    assert held(-0.09) == [False, False] and held(-0.11) == [True, True]
+    # Two of the last three are foretold, and the greedy answer agrees with one or two.
+    want = [[-1 / 3, 0, 0], [-1 / 3, 2 / 3 - 1 / 3, 2 / 3 - 2 / 3]]
+    np.testing.assert_allclose(judged().gain, want, atol=1e-6)
+
+
 def test_balanced_answers_of_yes_and_of_no_are_compared_among_themselves() -> None:
     asked: list[list[str | None]] = [["is the circle red?"], ["is it a cross?"], [GOOD]]
-    spoken = [[["yes", "yes", "no"]], [["yes", "no", "no"]], [["red", "red", "blue"]]]
+    spoken = [
+        [["yes", "yes", "no", "no"]],
+        [["yes", "no", "no", "no"]],
+        [["red", "red", "blue", "red"]],
+    ]
     answers = jax.tree.map(jnp.asarray, read_answers(asked, spoken))
     solver = jnp.array([[0.6, 0.6, -0.1], [-0.2, 0.4, 0.4], [0.5, 0.5, -0.1]])
     found = judged()._replace(
@@ -253,7 +269,8 @@ def test_imitation_takes_the_best_question_without_fault_alone() -> None:
 
 def test_the_yes_rate_counts_questions_for_yes_or_no_alone() -> None:
     asked: list[list[str | None]] = [["is the circle red?", GOOD, None]] * 2
-    spoken_answers = [[["yes", "no", "no"], ["yes", "yes", "yes"], ["x", "y", "z"]]] * 2
+    few = [["yes", "no", "no", "no"], ["yes", "yes", "yes", "yes"], ["x", "y", "z", "z"]]
+    spoken_answers = [few] * 2
     found = replace(
         evidence(),
         forms=jax.tree.map(jnp.asarray, read_forms(asked)),
