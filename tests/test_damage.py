@@ -281,6 +281,7 @@ def test_damaged_files_are_refused_or_harmless(tmp_path, name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", KINDS)
 def test_many_damaged_files_are_refused_or_harmless(tmp_path, name: str) -> None:
     outcomes(KINDS[name], tmp_path, round(10_000 * KINDS[name].share))

@@ -83,9 +83,10 @@ IDS = (5, 9, 2)
 MODELS = FLOW, BITS = "bagel-tiny", "vargpt-tiny"  # one of each kind
 # Marks of tests for one kind alone.
 flows, bits = (pytest.mark.parametrize("model", [name], indirect=True) for name in MODELS)
-# The mark of tests whose bits compile for long.
-bits_slowly = pytest.mark.parametrize(
-    "model", [FLOW, pytest.param(BITS, marks=pytest.mark.slow)], indirect=True
+# The marks of tests whose bits compile for long, and of those that take minutes with them.
+bits_slowly, bits_long = (
+    pytest.mark.parametrize("model", [FLOW, pytest.param(BITS, marks=marks)], indirect=True)
+    for marks in (pytest.mark.slow, [pytest.mark.slow, pytest.mark.long])
 )
 
 

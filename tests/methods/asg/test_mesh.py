@@ -12,7 +12,7 @@ from asg_jax.engine.state import TrainState
 from asg_jax.train.benchmarks.compilations import Compilations
 from asg_jax.train.evolve.placement import MeshPlacement
 from asg_jax.train.mesh import make_mesh
-from tests.tiny import BITS, FLOW, copied, make, take
+from tests.tiny import BITS, FLOW, bits_long, copied, make, take
 
 pytestmark = pytest.mark.slow
 long = pytest.mark.long
@@ -62,6 +62,7 @@ def test_several_devices_take_the_steps_of_one(model, style) -> None:
     assert compiled[2:] == [0, 0]
 
 
+@bits_long
 def test_an_update_in_slices_is_that_of_the_whole_batch(model) -> None:
     """Every role, from one state, one example at a time."""
     whole, sliced = make(model), make(model, micro=1)

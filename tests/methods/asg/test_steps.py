@@ -16,7 +16,7 @@ from asg_jax.engine.state import TrainState
 from asg_jax.methods.asg import Asg
 from asg_jax.models.registry import Model
 from asg_jax.train.benchmarks.compilations import Compilations
-from tests.tiny import SETTINGS, B, bits, copied, make, pictures, take
+from tests.tiny import SETTINGS, B, bits, bits_long, copied, make, pictures, take
 
 IDS = [7, 3, 11]
 
@@ -156,6 +156,7 @@ def test_the_best_drawing_of_each_prompt_is_kept_if_it_is_good_enough(cycle) -> 
     assert 0 < sum(len(report.kept) for report in reports) < B * len(reports)
 
 
+@bits_long
 @pytest.mark.slow
 def test_a_cycle_in_bfloat16_learns(model: Model) -> None:
     """The sampler's log-probs are no longer those of the trainer, and nothing hangs on it."""

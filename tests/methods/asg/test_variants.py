@@ -36,7 +36,7 @@ CHANGES = SWITCHES | OTHERS | DROPOUT
 CASES = [
     *((FLOW, name) for name in CHANGES),
     # What the kind of the Generator's loss has a part in.
-    *((BITS, name) for name in ("sft", "no_kl", "dropout")),
+    *(pytest.param(BITS, name, marks=pytest.mark.long) for name in ("sft", "no_kl", "dropout")),
 ]
 
 

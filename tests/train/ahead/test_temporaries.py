@@ -14,7 +14,7 @@ from asg_jax.models.layers.backbone import recomputing
 from asg_jax.train.evolve.config import Batch
 from asg_jax.train.evolve.rehearsal import Rehearsable
 from asg_jax.train.mesh import make_mesh
-from tests.tiny import BABBLE, fitting, flows, model, pictures
+from tests.tiny import BABBLE, bits_long, fitting, flows, model, pictures
 from tests.train.evolve.fake import CONFIG
 
 __all__ = ["model"]
@@ -44,6 +44,7 @@ def temporaries(model, count):
     return found
 
 
+@bits_long
 def test_temporaries_do_not_grow_with_the_batch(model):
     few, many = temporaries(model, 2), temporaries(model, 16)
     for phase in ("understanding", "generation"):

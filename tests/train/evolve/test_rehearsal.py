@@ -9,7 +9,7 @@ from asg_jax.train.benchmarks.compilations import Compilations
 from asg_jax.train.evolve.config import Batch
 from asg_jax.train.evolve.rehearsal import Rehearsable, device_bytes
 from asg_jax.train.mesh import make_mesh
-from tests.tiny import bits_slowly, make, pictures, take
+from tests.tiny import bits_long, bits_slowly, make, pictures, take
 from tests.train.evolve.fake import CONFIG
 
 B = 4
@@ -58,6 +58,7 @@ def test_a_state_is_told_as_it_will_lie(placement, method):
     assert device_bytes(told) == on_one
 
 
+@bits_long
 @pytest.mark.slow
 def test_steps_find_what_was_compiled_in_a_rehearsal(placement, method):
     for visit in rehearsed(placement, method):

@@ -49,7 +49,10 @@ STAGES = {
     "blip3o-tiny": ["autoencoder", "encoder", "decoder"],
 }
 # Two stages, or five networks, to be compiled.
-LARGE = [pytest.param(name, marks=pytest.mark.slow) for name in ("vargpt-tiny", "blip3o-tiny")]
+LARGE, LONG = (
+    [pytest.param(name, marks=mark) for name in ("vargpt-tiny", "blip3o-tiny")]
+    for mark in (pytest.mark.slow, pytest.mark.long)
+)
 
 
 @pytest.fixture(scope="module", params=["bagel-tiny", *LARGE])
@@ -83,6 +86,7 @@ def test_the_result_opens_and_has_learned(settings, whole):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("settings", ["bagel-tiny", *LONG], indirect=True)
 @pytest.mark.parametrize("name", ["pictures", "lessons"])
 def test_a_stopped_run_ends_with_the_same_weights(settings, whole, tmp_path, monkeypatch, name):
     real = getattr(run, name)
