@@ -81,9 +81,9 @@ def test_a_color_without_a_name_is_no_color_but_hides_no_shape() -> None:
         ("circle", OTHER),
         ("cross", OTHER),
     ]
-    asked = lambda text: holds(parse_caption(text), seen.items)
-    assert seen.unclear == 0 and asked("a circle and a cross")
-    assert not asked("a red circle and a cross") and not asked("a white circle and a cross")
+    shows = lambda text: (caption := parse_caption(text)) and holds(caption, seen.items)
+    assert seen.unclear == 0 and shows("a circle and a cross")
+    assert not shows("a red circle and a cross") and not shows("a white circle and a cross")
 
 
 def test_two_rounded_squares_are_no_circle_and_square() -> None:

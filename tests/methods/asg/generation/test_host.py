@@ -37,8 +37,8 @@ class Silent(Engine):
     def viewing(self, pixels, grid, count) -> Any:
         return NOTHING
 
-    def ask_about(self, params, facts, batch) -> Replies:
-        raise Heard(batch)
+    def ask_about(self, params, facts, inquiry) -> Replies:
+        raise Heard(inquiry)
 
 
 def test_answers_and_captions_have_temperatures_of_their_own() -> None:
