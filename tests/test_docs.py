@@ -17,7 +17,12 @@ from tools.kill_campaign import lines as kill_lines
 
 DOCS = ROOT / "docs"
 # Where the runs of a report lie in the archive; those of the ablations are of older code.
-REPORTS = {"evolve.json": "seeds", "clean.json": "clean", "vargpt.json": "seeds"}
+REPORTS = {
+    "evolve.json": "seeds",
+    "clean.json": "clean",
+    "vargpt.json": "seeds",
+    "blip3o.json": "seeds",
+}
 
 
 @pytest.fixture(scope="module")
