@@ -6,7 +6,7 @@ The settings are those of `bagel_tiny`: both draw by a flow, this one by that of
 latents. The Generator adapts the language model, whose queries say what to draw, and the
 transformer that draws; the decoder from features to pixels stays as it is. Drawings are judged by
 the likelihood of their prompt, and by whether the model says that they show it. In groups of its
-own drawings that goes with an exact detector (correlation .60); `bagel_tiny`'s rewards hardly do
+own drawings that goes with an exact detector (correlation .62); `bagel_tiny`'s rewards hardly do
 (.33), whose part that compares answers with the references is at chance on this model.
 """
 

@@ -79,8 +79,7 @@ def vote(labels: Int[Array, "*batch N"], mask: Bool[Array, "*#batch #N"]) -> Vot
       mask: which answers exist. Without any, nothing agrees and every number is 0.
     """
     mask = jnp.broadcast_to(mask, labels.shape)
-    same = labels[..., :, None] == labels[..., None, :]
-    same &= mask[..., :, None] & mask[..., None, :]
+    same = _same(labels, mask)
     counts = same.sum(-1)
     total = jnp.maximum(mask.sum(-1, keepdims=True), 1)
     shares = counts / total
@@ -114,13 +113,20 @@ def vote_gain(
       mask: which answers exist. With less than two the gain is 0.
     """
     mask = jnp.broadcast_to(mask, labels.shape)
-    same = labels[..., :, None] == labels[..., None, :]
-    same &= mask[..., :, None] & mask[..., None, :]
+    same = _same(labels, mask)
     others = ~jnp.eye(labels.shape[-1], dtype=bool) & mask[..., None, :]
     counts = jnp.where(others, same.sum(-1)[..., None, :] - same, -1)
     foretold = jnp.take_along_axis(same, counts.argmax(-1, keepdims=True), axis=-1)[..., 0]
     gains = foretold.astype(jnp.float32) - (labels == greedy[..., None])
     return masked_mean(gains, mask & (mask.sum(-1, keepdims=True) > 1), axis=-1)
+
+
+def _same(
+    labels: Int[Array, "*batch N"], mask: Bool[Array, "*batch N"]
+) -> Bool[Array, "*batch N N"]:
+    """Which two answers exist and mean the same."""
+    both = mask[..., :, None] & mask[..., None, :]
+    return (labels[..., :, None] == labels[..., None, :]) & both
 
 
 def gaussian(x: Float[Array, "*batch"], mean: Scalar, spread: Scalar) -> Float[Array, "*batch"]:
