@@ -90,6 +90,15 @@ bits_slowly, bits_long = (
 )
 
 
+def variants(one: str, other: str) -> pytest.MarkDecorator:
+    """A slow test of two variants of a method: either on one kind of model, crosswise if long."""
+    crosswise = [
+        pytest.param(*pair, marks=pytest.mark.long) for pair in [(FLOW, other), (BITS, one)]
+    ]
+    pairs = [(FLOW, one), (BITS, other), *crosswise]
+    return pytest.mark.parametrize(("model", "name"), pairs, indirect=["model"])
+
+
 @pytest.fixture(scope="session", params=MODELS)
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
     return make_tiny(request.param, tmp_path_factory.mktemp("tiny"))

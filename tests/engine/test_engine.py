@@ -23,7 +23,7 @@ from asg_jax.engine.programs import (
     view,
 )
 from asg_jax.methods.asg import Asg
-from tests.tiny import moment
+from tests.tiny import bits_slowly, moment
 
 EVERYTHING = names(Replies) | names(Likeness)
 
@@ -49,6 +49,7 @@ def comparison(batches: dict[str, Any]) -> Comparison:
     return batches["compare"]
 
 
+@bits_slowly
 def test_an_inquiry_is_answered_by_whoever_is_asked(asg: Asg, batches) -> None:
     """Whether the reference answers are scored changes no other reply."""
     model, still = asg.engine.model, asg.init(0).roles["solver"].adapter
@@ -86,6 +87,7 @@ def test_pictures_are_encoded_once_for_roles_that_share_the_tower(asg: Asg) -> N
     assert asg.engine.seen(Params(model.base, adapter), shown) is shown.pictures
 
 
+@bits_slowly
 def test_slices_change_no_result(asg: Asg, batches) -> None:
     """Drawings, questions about them and comparisons, one prompt at a time."""
     engine, params = asg.engine, Params(asg.engine.model.base)
@@ -100,6 +102,7 @@ def test_slices_change_no_result(asg: Asg, batches) -> None:
         jax.tree.map(close, run(engine), run(narrow))
 
 
+@bits_slowly
 def test_what_is_compared_changes_with_the_drawing(asg: Asg, comparison) -> None:
     model = asg.engine.model
     program = jax.jit(partial(compare, model.backbone, model.processor, EVERYTHING))
@@ -116,12 +119,14 @@ def test_what_is_compared_changes_with_the_drawing(asg: Asg, comparison) -> None
     np.testing.assert_allclose(jnp.linalg.norm(after.features, axis=-1), 1, rtol=1e-5)
 
 
+@bits_slowly
 def test_what_nobody_needs_is_not_computed(asg: Asg, comparison: Comparison) -> None:
     found = asg.engine.compare(Params(asg.engine.model.base), frozenset({"likelihood"}), comparison)
     assert found.likelihood is not None
     assert found.pictures is found.prompts is found.captions is found.features is None
 
 
+@bits_slowly
 def test_a_caption_that_is_the_prompt_is_embedded_as_the_prompt(asg: Asg, comparison) -> None:
     twice = lambda x: np.repeat(np.asarray(x)[:, None], 3, axis=1)
     again = jax.tree.map(twice, comparison.prompts)

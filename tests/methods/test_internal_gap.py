@@ -6,10 +6,11 @@ import pytest
 
 from asg_jax.engine.pool import Pool, Queue, empty_pool, sort_pool, waiting
 from tests.methods.relatives import make, moved, run
+from tests.tiny import variants
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["internal_gap_sft", "internal_gap_dpo"])
+@variants("internal_gap_sft", "internal_gap_dpo")
 def test_refused_prompts_wait_and_come_again(model, name: str) -> None:
     method = make(model, name, drawing_steps=1, replay_steps=1, pool=4)
     first, last, (drawn, again) = run(method, 2)

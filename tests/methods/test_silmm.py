@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from tests.methods.relatives import make, run
+from tests.tiny import variants
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["silmm", "silmm_kc"])
+@variants("silmm", "silmm_kc")
 def test_a_round_draws_with_the_model_before_it(model, name: str) -> None:
     method = make(model, name, round=2)
     first, last, reports = run(method, 2)

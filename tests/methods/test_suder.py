@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from tests.methods.relatives import make, moved, run
+from tests.tiny import variants
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["suder_grpo", "suder_simpo"])
+@variants("suder_grpo", "suder_simpo")
 def test_both_directions_learn(model, name: str) -> None:
     first, last, (told, drawn) = run(make(model, name), 2)
     assert (told.phase, drawn.phase) == ("understanding", "generation")

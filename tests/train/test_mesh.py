@@ -105,6 +105,11 @@ SETTINGS = {
     "fsdp": ("mesh", {"fsdp": 8}),
     "tensor": ("mesh", {"fsdp": 2, "tensor": 2}),
 }
+CASES = [
+    *(("bagel", setting) for setting in SETTINGS),
+    ("vargpt", "mesh"),
+    *(pytest.param("vargpt", s, marks=pytest.mark.slow) for s in SETTINGS if s != "mesh"),
+]
 
 
 def place(model, params, mesh):
@@ -121,7 +126,7 @@ def alone(model, params, text_batch, image_batch):
     return jax.jit(text)(params, text_batch), jax.jit(image)(params, image_batch)
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(("model", "setting"), CASES, indirect=["model"])
 def test_text_rollouts_agree(model, params, text_batch, alone, setting):
     style, axes = SETTINGS[setting]
     mesh = make_mesh(**axes)
@@ -135,7 +140,7 @@ def test_text_rollouts_agree(model, params, text_batch, alone, setting):
     np.testing.assert_allclose(got["reward"], want["reward"], rtol=1e-4)
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(("model", "setting"), CASES, indirect=["model"])
 def test_image_rollouts_agree(model, params, image_batch, alone, setting):
     style, axes = SETTINGS[setting]
     mesh = make_mesh(**axes)

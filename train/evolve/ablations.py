@@ -36,25 +36,32 @@ COMPARED = ("understanding", "generation")  # with the paper's two columns
 POWER = 2.8 / 3.92  # of a 95 % interval's width: found in 4 of 5 tries, at the 5 % level
 
 
-def names(config: RunConfig) -> tuple[str, ...]:
-    """The ablations of a config's method."""
-    return (FULL, *preset(config.method.name).ablations, *OWN)
+def names(config: RunConfig) -> list[str]:
+    """The full method, and every ablation that takes away what this config has."""
+    known = [*preset(config.method.name).ablations, *OWN]
+    return [FULL, *(name for name in known if _without(config, name) != config)]
 
 
 def vary(config: RunConfig, name: str, seed: int) -> RunConfig:
     """The settings of one run.
 
     Raises:
-      UserError: no ablation has that name.
+      UserError: no ablation has that name, or it changes nothing.
     """
-    if name not in names(config):
-        known = ", ".join(names(config))
-        raise UserError(f"there is no ablation '{name}'; known are {known}.")
+    known = names(config)
+    if name not in known:
+        raise UserError(
+            f"there is no ablation '{name}' that changes this config; known are {', '.join(known)}."
+        )
+    return replace(_without(config, name), name=f"{name}_{seed}", seed=seed)
+
+
+def _without(config: RunConfig, name: str) -> RunConfig:
+    """The settings without what an ablation takes away."""
     changes = preset(config.method.name).ablations.get(name, {})
     method = config.method
     method = changes(method, config.steps) if callable(changes) else changed(method, changes)
-    config = replace(config, name=f"{name}_{seed}", seed=seed, method=method)
-    return changed(config, OWN.get(name, {}))
+    return changed(replace(config, method=method), OWN.get(name, {}))
 
 
 def share_judgement(folder: Folder, place: Folder) -> None:

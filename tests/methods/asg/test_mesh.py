@@ -38,7 +38,12 @@ def assert_same_update(got: TrainState, want: TrainState, before: TrainState) ->
 @pytest.mark.skipif(jax.device_count() < B, reason="needs four devices")
 @pytest.mark.parametrize(
     ("model", "style"),
-    [(FLOW, "mesh"), (BITS, "mesh"), (FLOW, "pmap"), pytest.param(BITS, "pmap", marks=long)],
+    [
+        (FLOW, "mesh"),
+        (FLOW, "pmap"),
+        pytest.param(BITS, "mesh", marks=long),
+        pytest.param(BITS, "pmap", marks=long),
+    ],
     indirect=["model"],
 )
 def test_several_devices_take_the_steps_of_one(model, style) -> None:

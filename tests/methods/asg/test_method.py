@@ -35,8 +35,10 @@ class Noted(OneDevice):
     "name, programs",
     [
         ("gvu", {"explain"}),
-        ("likelihood_cycle", {"ask_about", "compare"}),
-        ("contradiction", {"see", "continue_texts", "ask_about"}),
+        pytest.param("likelihood_cycle", {"ask_about", "compare"}, marks=pytest.mark.slow),
+        pytest.param(
+            "contradiction", {"see", "continue_texts", "ask_about"}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_signal_runs_what_it_needs_alone(model: Model, name: str, programs: set[str]) -> None:

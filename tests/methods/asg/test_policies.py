@@ -40,7 +40,7 @@ from asg_jax.objectives.texts import GRPO, Reinforce, TextLesson, TextObjective,
 from asg_jax.ops.bits import bit_log_probs
 from asg_jax.rollout.image import trace_log_probs
 from asg_jax.rollout.text import score
-from tests.tiny import SETTINGS, bits, copied, examples, flows, make, moment
+from tests.tiny import SETTINGS, bits, bits_slowly, copied, examples, flows, make, moment
 
 # Where pictures have an expert of their own, the last layer of the text expert serves them with
 # keys and values alone: its queries, output and MLP have no path to the velocity.
@@ -144,12 +144,14 @@ def assert_all_learn(before: Any, after: Any, dead_end: tuple[str, ...] = ()) ->
             assert np.any(a[layer]) == reachable, name
 
 
+@bits_slowly
 @pytest.mark.parametrize("role", ["proposer", "solver"])
 def test_every_factor_of_the_speakers_learns(asg, state, evidence, role: str) -> None:
     loss = partial(speech_loss, asg, role, state, evidence)
     assert_all_learn(*gradients(asg, loss, state.roles[role]))
 
 
+@bits_slowly
 def test_every_factor_of_the_generator_learns(asg, state, results) -> None:
     loss = partial(image_loss, asg, state, results)
     before, after = gradients(asg, loss, state.roles["generator"])
@@ -157,6 +159,7 @@ def test_every_factor_of_the_generator_learns(asg, state, results) -> None:
     assert_all_learn(before, after, DEAD_END if experts else ())
 
 
+@pytest.mark.slow
 @bits
 def test_every_factor_of_a_larger_generator_learns(asg, model, state, results) -> None:
     """The visual decoder and its projectors, where they are adapted, too."""
@@ -176,6 +179,7 @@ def test_modules_that_a_backbone_does_not_have_are_refused(model) -> None:
         make(model, larger)
 
 
+@bits_slowly
 def test_next_samples_come_from_what_was_learned(asg: Asg) -> None:
     """The second steps of a run draw other texts and pictures than a run that did not learn."""
     start = asg.init(0)

@@ -33,8 +33,13 @@ DROPOUT = {"dropout": {"adapter_dropout": 0.5}}
 OTHERS = FLOWS | FORMS
 SWITCHES = {name: one for name, one in ABLATIONS.items() if isinstance(one, dict)}
 CHANGES = SWITCHES | OTHERS | DROPOUT
+# Those that take other paths through the code; the rest is another number on one of them.
+BRIEF = {
+    "understanding_only", "no_self_consistency", "no_ste", "sft", "no_kl", "shuffled_rewards",
+    "rwr", "flow_grpo", "frozen_judge", "dropout",
+}  # fmt: skip
 CASES = [
-    *((FLOW, name) for name in CHANGES),
+    *(pytest.param(FLOW, name, marks=[pytest.mark.long] * (name not in BRIEF)) for name in CHANGES),
     # What the kind of the Generator's loss has a part in.
     *(pytest.param(BITS, name, marks=pytest.mark.long) for name in ("sft", "no_kl", "dropout")),
 ]

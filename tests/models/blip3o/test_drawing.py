@@ -151,6 +151,7 @@ def target_of(backbone):
     return Target(values, grid)
 
 
+@pytest.mark.slow
 def test_pixels_have_keys_of_their_own(blip3o, condition):
     """One picture's numbers depend on its own key, which drew other numbers for its features."""
     pixels, target, own = blip3o.jit("pixels"), target_of(blip3o.backbone), keys(2, 2)

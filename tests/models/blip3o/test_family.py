@@ -35,6 +35,7 @@ def model(tiny):
     return open_model(str(tiny), "float32", targets=True)
 
 
+@pytest.mark.slow
 def test_the_tiny_folder_is_small_and_reads_back(tiny, model):
     """All five networks: language model, transformer, EVA-CLIP, UNet and autoencoder."""
     assert family("blip3o") is small_family("blip3o-tiny") is FAMILY and FAMILY.describes(tiny)

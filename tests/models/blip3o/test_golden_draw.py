@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from asg_jax.backbone import Sampler
@@ -230,6 +231,7 @@ def unet_parts(unet, timestep, latents, guide):
 CASES = {"asg_raw_prompt": 2.0, "templated": 3.0, "no_guidance": 1.0}  # guidance of the UNet
 
 
+@pytest.mark.slow
 def test_pipeline(blip3o):
     """Text to pixels: queries, 30 steps of features, the UNet, the autoencoder."""
     golden, texts = goldens.arrays(PIPELINE), facts()["texts"]

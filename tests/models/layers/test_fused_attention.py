@@ -68,6 +68,7 @@ def short_causal_texts(rng):
 
 
 CASES = [texts, long_texts, mixed_context, picture, tower, causal_texts, short_causal_texts]
+SLOW = {long_texts: pytest.mark.slow}
 
 
 def run(queries, blocks, cotangent, kernel):
@@ -97,11 +98,12 @@ def differences(case, dtype):
     return jax.tree.leaves(jax.tree.map(distance, plain, fused))
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(case, marks=SLOW.get(case, ())) for case in CASES])
 def test_values_and_gradients_are_those_of_the_plain_form(case):
     assert max(differences(case, jnp.float32)) < 2e-6
 
 
+@pytest.mark.slow
 def test_bfloat16_differs_by_roundings():
     assert max(differences(long_texts, jnp.bfloat16)) < 2**-6
 

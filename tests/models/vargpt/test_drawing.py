@@ -113,6 +113,7 @@ def test_an_adapter_changes_the_log_probs_and_learns(vargpt, condition, processo
     assert float(jax.jit(total)(moved)) > float(before) + 1e-4
 
 
+@pytest.mark.slow
 def test_a_sample_depends_on_its_own_prompt_and_key_alone(
     vargpt, processor, condition, sample, plain
 ):
@@ -124,6 +125,7 @@ def test_a_sample_depends_on_its_own_prompt_and_key_alone(
             np.testing.assert_array_equal(alone.trace.bits[0, 0], together[n, 1])
 
 
+@pytest.mark.slow
 def test_guidance_pushes_away_from_the_absent_prompt(vargpt, condition, plain):
     """Logits are c main + (1 - c) absent, after the temperature."""
     guided = replace(plain, guidance=3.0, temperature=0.5)
@@ -154,6 +156,7 @@ def test_sampled_log_probs_are_those_of_the_truncated_distribution(condition, sa
     assert 0 < certain.mean() < 1 and log_probs[~certain].min() > np.log(0.1) - 1e-5
 
 
+@pytest.mark.slow
 def test_flipped_bits_enter_but_do_not_count(vargpt, condition):
     """A target encoded with a key: labels are unflipped, the network and the picture see flips."""
     pixels = jax.random.uniform(jax.random.key(0), (3, *vargpt.pixels("sq"), 3))
@@ -172,6 +175,7 @@ def test_flipped_bits_enter_but_do_not_count(vargpt, condition):
     assert set(np.unique(unflipped.values)) == {0, 1}
 
 
+@pytest.mark.slow
 def test_a_request_becomes_pictures(vargpt, processor, plain):
     """The whole way in one program, twice with the same bits, without effects."""
     request = processor.prompt(TEXTS[:2], "draw")
@@ -203,6 +207,7 @@ def test_there_is_no_velocity(vargpt, condition, shape):
         vargpt.backbone.velocity(vargpt.params, condition, x, t, grid("sq"))
 
 
+@pytest.mark.slow
 def test_pictures_in_a_prompt_change_what_is_drawn(vargpt, processor, shape):
     """An edit: the picture is read by the vision tower."""
     views = [PIL.new("RGB", (56, 56), color) for color in ("red", "blue")]

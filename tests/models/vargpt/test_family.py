@@ -35,6 +35,7 @@ def test_the_family_is_registered():
     assert family("vargpt") is FAMILY and small_family("vargpt-tiny") is FAMILY
 
 
+@pytest.mark.slow
 def test_the_tiny_folder_is_small_and_reads_back(tiny):
     assert FAMILY.describes(tiny)
     assert sum(file.stat().st_size for file in tiny.iterdir()) <= 8_000_000
@@ -65,6 +66,7 @@ def test_the_tiny_model_draws_and_sees_scenes(tiny):
     assert state.trace.bits.shape == (2, 3, 37, 8)
 
 
+@pytest.mark.slow
 def test_the_autoencoder_loss_teaches_pictures_and_bits(tiny):
     """A few steps of plain descent lower it; every parameter of the tokenizer has a gradient."""
     backbone, _ = FAMILY.open(tiny, "float32")

@@ -115,7 +115,7 @@ def tolerance(key):
     return (1e-4, 0) if "image_float" in key or "summed" in key else (2e-4, 0)
 
 
-@pytest.mark.parametrize("file", [CONTEXT, ROLLOUT])
+@pytest.mark.parametrize("file", [pytest.param(CONTEXT, marks=pytest.mark.slow), ROLLOUT])
 def test_runs(vargpt, file):
     golden, ids = goldens.arrays(file), goldens.arrays(file)["in.prompt_ids"]
     if file == CONTEXT:

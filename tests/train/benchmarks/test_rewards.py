@@ -57,6 +57,7 @@ def report(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_planted_signals_are_seen_through(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = [f"own_signals:{name}" for name in ("exact", "dice", "deaf")]
     words = f"--signals={','.join(names)}", *FEW

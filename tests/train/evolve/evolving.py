@@ -106,6 +106,7 @@ class Evolving:
         assert learned(tmp_path) == learned(whole)
         assert (tmp_path / "after.json").read_text() == (whole / "after.json").read_text()
 
+    @pytest.mark.long
     def test_two_processes_give_the_losses_of_one(self, whole, tmp_path):
         address = launch.address()
         group = [f"--coordinator={address}", "--processes=2"]
@@ -130,7 +131,3 @@ class EvolvingBriefly(Evolving):
     @pytest.mark.long
     def test_a_run_killed_three_times_ends_in_the_same_bits(self, whole, tmp_path):
         super().test_a_run_killed_three_times_ends_in_the_same_bits(whole, tmp_path)
-
-    @pytest.mark.long
-    def test_two_processes_give_the_losses_of_one(self, whole, tmp_path):
-        super().test_two_processes_give_the_losses_of_one(whole, tmp_path)

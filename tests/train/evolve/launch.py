@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.conftest import DEVICES, ROOT
+from tests.conftest import DEVICES, QUICK, ROOT
 
 LIMIT = 1800  # seconds: the first compilation takes minutes where others share the machine
 
@@ -24,7 +24,7 @@ def start(module: str, words: Sequence[object], devices: int = 1) -> subprocess.
     """
     own = {name: value for name, value in os.environ.items() if name != "NPROC"}
     threads = {"NPROC": str(8 * devices)} if devices > 1 else {}
-    flags = {"XLA_FLAGS": f"{DEVICES}={devices}"}
+    flags = {"XLA_FLAGS": f"{DEVICES}={devices} {QUICK}"}
     return subprocess.Popen(
         [sys.executable, "-m", module, *map(str, words)],
         cwd=ROOT,

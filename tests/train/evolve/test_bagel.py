@@ -15,9 +15,11 @@ class TestBagel(Evolving):
     model = "bagel-tiny"
     mesh = {}
 
+    @pytest.mark.long
     def test_parameters_may_be_cut(self, whole, tmp_path):
         self.spread(whole, tmp_path, {"fsdp": 4, "tensor": 2})
 
+    @pytest.mark.long
     def test_whole_models_on_every_device_give_the_losses_of_one(self, whole, tmp_path):
         self.spread(whole, tmp_path, {"rollouts": "pmap"})
 

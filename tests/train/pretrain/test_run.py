@@ -73,6 +73,7 @@ def weights(folder: Path) -> dict[str, np.ndarray]:
     return found
 
 
+@pytest.mark.slow
 def test_the_result_opens_and_has_learned(settings, whole):
     model = open_model(str(whole), "float32")
     ids = model.processor.ids("how many circles are there?")
