@@ -18,7 +18,9 @@ teaches less (with a Solver held less firmly than here, at 1.5e-4 and a drift of
 of informative questions ended at .62 instead of .42, the Solver's gain at +5 instead of +6). A
 frozen judge (`method.judge`) sees better than the Solver as it learns (correlation of the reward
 with an exact detector .54 against .44 at the end), but four runs with it, whose Generator learned
-at a rate that fell from 6e-3 to 0 and from advantages within groups, drew no better.
+at a rate that fell from 6e-3 to 0 and from advantages within groups, drew no better. Nor did runs
+that were rewarded by `gvu` and `p_yes` alone, which go better with the detector at first (.68
+against .56), at this rate or twice as quick, or with twice the drawings (docs/trials.md).
 """
 
 from dataclasses import replace

@@ -53,16 +53,17 @@ def test_the_gains_are_those_of_the_runs(runs, report):
             assert numbers(found[measure][column]) == pytest.approx(numbers(said[measure][column]))
 
 
-def test_the_ablations_are_those_of_the_runs(runs):
-    said = json.loads((DOCS / "ablations.json").read_text())
+@pytest.mark.parametrize("group", ["ablations", "trials"])
+def test_the_ablations_are_those_of_the_runs(runs, group):
+    said = json.loads((DOCS / f"{group}.json").read_text())
     seeds = lambda name: range(said[name]["seeds"])
-    folders = {name: [runs[f"ablations/{name}_{seed}"] for seed in seeds(name)] for name in said}
+    folders = {name: [runs[f"{group}/{name}_{seed}"] for seed in seeds(name)] for name in said}
     found = gather(folders)
     for name, measure in product(said, TITLES):
         for column in ("gain", "difference") if name != FULL else ("gain",):
             want = numbers(said[name][measure][column])
             assert numbers(found[name][measure][column]) == pytest.approx(want)
-    table = (DOCS / "ablations.md").read_text()
+    table = (DOCS / f"{group}.md").read_text()
     assert table == "\n".join(markdown(found)) + "\n"
 
 
