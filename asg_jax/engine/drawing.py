@@ -261,7 +261,7 @@ def drawing_metrics(
         **spread("generator", appraisal.reward, mask),
         **{f"signal/{name}": masked_mean(x, mask) for name, x in appraisal.signals.items()},
         "check/non_unification": non_unification(verdict.preference >= 0.5, mask),
-        "check/yes_mismatched": share(mismatched >= 0.5, mask),
+        "check/yes_mismatched": share(mismatched.preference >= 0.5, mask),
         "check/learned": lesson.kept.any(-1).mean(),
         "check/prompts": mask.any(-1).mean(),
     }

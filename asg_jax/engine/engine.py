@@ -280,6 +280,12 @@ class Engine:
         program = self._run(scoring.ask_drawings, self.model.processor, batch=batch)
         return program(params, batch)
 
+    def ask_apart(self, params: Params, viewing: Viewing, poll: Poll) -> tuple[YesNo, ...]:
+        """The same, (B, L) of each question."""
+        batch = DrawnPoll(viewing, poll)
+        self.spent["scoring"] += self._seen(viewing, poll.texts.ids.size)
+        return self._run(scoring.ask_apart, self.model.processor, batch=batch)(params, batch)
+
     def features(self, params: Params, viewing: Viewing) -> Float[Array, "B L F"]:
         """What the vision tower gives of drawings."""
         self.spent["scoring"] += self._seen(viewing)

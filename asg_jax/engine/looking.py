@@ -43,12 +43,12 @@ class Found:
 
     Attributes:
       record: what signals read.
-      mismatched: probability that a drawing is told to show the prompt of another example, which
-        a judge who says yes to everything gives away; None where no verdict is wanted.
+      mismatched: the verdict on another example's prompt, which gives a judge away who says yes to
+        everything; None where no verdict is wanted.
     """
 
     record: Drawn
-    mismatched: Float[Array, "B L"] | None
+    mismatched: YesNo | None
 
 
 def look(
@@ -73,8 +73,7 @@ def look(
     images = viewing.pixels.shape[1]
     verdict = mismatched = None
     if "verdict" in facts:
-        verdict, other = verdicts(engine, params, prompts, viewing)
-        mismatched = other.preference
+        verdict, mismatched = verdicts(engine, params, prompts, viewing)
     asked, answers = np.zeros((len(prompts), wanted.questions), bool), None
     if "answers" in facts:
         poll, asked = _questions(engine, params, moment, prompts, wanted)
@@ -95,8 +94,8 @@ def verdicts(
     engine: Engine, params: Params, prompts: Sequence[str | None], viewing: Viewing
 ) -> tuple[YesNo, YesNo]:
     """Does a drawing show its prompt, and does it show that of the next example?"""
-    both = engine.ask_drawings(params, viewing, engine.placement.put(_matches(engine, prompts)))
-    own, other = (YesNo(both.yes[..., n], both.no[..., n]) for n in (0, 1))
+    poll = engine.placement.put(_matches(engine, prompts))
+    own, other = engine.ask_apart(params, viewing, poll)
     return own, other
 
 

@@ -111,6 +111,14 @@ def ask_drawings(
     return jax.tree.map(lambda x: x.reshape(-1, images, x.shape[-1]), found)
 
 
+def ask_apart(
+    backbone: Backbone, processor: Processor, params: Params, batch: DrawnPoll
+) -> tuple[YesNo, ...]:
+    """The same, (B, L) of each question."""
+    found = ask_drawings(backbone, processor, params, batch)
+    return tuple(YesNo(found.yes[..., n], found.no[..., n]) for n in range(found.yes.shape[-1]))
+
+
 def ask_pictures(backbone: Backbone, params: Params, batch: SeenPoll) -> YesNo:
     """Probabilities of right and wrong answers, (B, Q)."""
     return answer(backbone, params, encode(backbone, params, batch.request).main, batch.poll)

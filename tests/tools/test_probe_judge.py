@@ -35,6 +35,7 @@ def test_only_what_differs_inside_a_group_counts():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("config", ["bagel_tiny"])
 def test_the_judge_sees_and_its_update_points_where_the_detectors_does(config):
     found = TOOL["probe"](read(load_config(config).to_dict()), 4)

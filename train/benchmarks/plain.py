@@ -246,6 +246,14 @@ def ask_drawings(
     return stack([one(*place) for place in np.ndindex(*shape)], *shape)
 
 
+def ask_apart(
+    backbone: Backbone, processor: Processor, params: Params, batch: DrawnPoll
+) -> tuple[YesNo, ...]:
+    """See `asg_jax.engine.scoring.ask_apart`."""
+    found = ask_drawings(backbone, processor, params, batch)
+    return tuple(YesNo(found.yes[..., n], found.no[..., n]) for n in range(found.yes.shape[-1]))
+
+
 def tell(backbone: Backbone, params: Params, batch: Telling) -> jax.Array:
     """See `asg_jax.engine.scoring.tell`."""
     shape = batch.told.ids.shape[:2]
@@ -281,6 +289,7 @@ PLAIN: dict[Callable[..., Any], Callable[..., Any]] = {
     programs.compare: compare,
     programs.explain: explain,
     scoring.ask_drawings: ask_drawings,
+    scoring.ask_apart: ask_apart,
     scoring.features: features,
     scoring.tell: tell,
 }

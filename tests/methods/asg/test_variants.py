@@ -35,8 +35,7 @@ SWITCHES = {name: one for name, one in ABLATIONS.items() if isinstance(one, dict
 CHANGES = SWITCHES | OTHERS | DROPOUT
 # Those that take other paths through the code; the rest is another number on one of them.
 BRIEF = {
-    "understanding_only", "no_self_consistency", "no_ste", "sft", "no_kl", "shuffled_rewards",
-    "rwr", "flow_grpo", "frozen_judge", "dropout",
+    "no_self_consistency", "sft", "no_kl", "shuffled_rewards", "flow_grpo", "frozen_judge",
 }  # fmt: skip
 CASES = [
     *(pytest.param(FLOW, name, marks=[pytest.mark.long] * (name not in BRIEF)) for name in CHANGES),

@@ -51,6 +51,7 @@ def test_temporaries_do_not_grow_with_the_batch(model):
         assert many[phase] < 1.02 * few[phase], phase
 
 
+@pytest.mark.long
 @flows
 def test_not_even_from_a_single_picture_on(model):
     one, many = temporaries(model, 1), temporaries(model, 16)

@@ -146,6 +146,7 @@ def pairs(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_pairs_of_ones_own_are_scored(here: Path, caplog: pytest.LogCaptureFixture) -> None:
     pairs(here)
     words = "--pairs=pairs.jsonl", "--repeat=1", "--out=own.json"

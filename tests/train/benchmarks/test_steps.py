@@ -27,6 +27,7 @@ def bench(name, tmp_path):
     return json.loads(out.read_text())
 
 
+@pytest.mark.long
 def test_an_update_does_more_than_is_useful_where_it_recomputes(tmp_path, capsys):
     report = bench("update", tmp_path)
     assert [update["phase"] for update in report["updates"]] == ["understanding", "generation"]

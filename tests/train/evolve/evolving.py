@@ -129,5 +129,9 @@ class EvolvingBriefly(Evolving):
     """What all models share is tested at length on one of them."""
 
     @pytest.mark.long
+    def test_a_run_learns_and_leaves_everything_behind(self, whole):
+        super().test_a_run_learns_and_leaves_everything_behind(whole)
+
+    @pytest.mark.long
     def test_a_run_killed_three_times_ends_in_the_same_bits(self, whole, tmp_path):
         super().test_a_run_killed_three_times_ends_in_the_same_bits(whole, tmp_path)

@@ -30,6 +30,7 @@ class TestBagel(Evolving):
         launch.end(*[start(self.config, tmp_path, *group, f"--process={n}") for n in range(2)])
         assert_close(tmp_path, whole)
 
+    @pytest.mark.long
     def test_kernels_in_8_bits_are_cut_and_learn(self, tmp_path):
         words = ["--config.quantize=int8", "--config.mesh.fsdp=2"]
         launch.end(start(self.config, tmp_path, *words, devices=2))

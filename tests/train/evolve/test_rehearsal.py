@@ -5,11 +5,12 @@ from dataclasses import replace
 import jax
 import pytest
 
+from asg_jax.signals.table import DRAWINGS, weights_of
 from asg_jax.train.benchmarks.compilations import Compilations
 from asg_jax.train.evolve.config import Batch
 from asg_jax.train.evolve.rehearsal import Rehearsable, device_bytes
 from asg_jax.train.mesh import make_mesh
-from tests.tiny import bits_long, bits_slowly, make, pictures, take
+from tests.tiny import SETTINGS, bits_long, bits_slowly, flows, make, pictures, take
 from tests.train.evolve.fake import CONFIG
 
 B = 4
@@ -47,6 +48,13 @@ def test_every_program_is_met_in_its_order(placement, method):
     assert visits[0].lowered is visits[4].lowered  # of equal batches
     held = [visit.held for visit in visits if visit.phase == "generation"]
     assert held == sorted(held) and held[0] > 0
+
+
+@flows
+def test_so_is_what_a_judge_says_with_yes_or_no(model, placement):
+    settings = replace(SETTINGS, weights=weights_of(DRAWINGS, p_yes=1.0))
+    asg = make(replace(model, base=placement.place_state(model.base)), settings, placement)
+    assert "ask_apart" in [visit.name for visit in rehearsed(placement, asg)]
 
 
 def test_a_state_is_told_as_it_will_lie(placement, method):
