@@ -33,7 +33,7 @@ DROPOUT = {"dropout": {"adapter_dropout": 0.5}}
 OTHERS = FLOWS | FORMS
 SWITCHES = {name: one for name, one in ABLATIONS.items() if isinstance(one, dict)}
 CHANGES = SWITCHES | OTHERS | DROPOUT
-# Those that take other paths through the code; the rest is another number on one of them.
+# One of each part that a setting may change; the others take as long, and are `long`.
 BRIEF = {
     "no_self_consistency", "sft", "no_kl", "shuffled_rewards", "flow_grpo", "frozen_judge",
 }  # fmt: skip
