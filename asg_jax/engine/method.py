@@ -160,6 +160,8 @@ class Preset:
       ablations: settings that differ, by dotted path, of each ablation; or a function of the
         settings and a run's number of steps that gives the settings of the ablation.
       fit: makes settings that fit a model those of this preset, whatever they were before.
+      stages: (settings, steps) -> settings whose stages share a run of so many steps, where a
+        method goes through them once.
       targets: whether real pictures are scored as drawings, for which a backbone may need more.
     """
 
@@ -167,6 +169,7 @@ class Preset:
     make: Callable[..., Method]
     ablations: Mapping[str, Ablation] = field(default_factory=dict)
     fit: Callable[[Any], Any] = lambda settings: settings
+    stages: Callable[[Any, int], Any] = lambda settings, steps: settings
     targets: bool = False
 
 

@@ -20,10 +20,10 @@ JUDGES: Mapping[str, Ablation] = {
 
 
 def _related(
-    module: Any, make: Callable[..., Any], fit: Callable[[Any], Any], targets: bool = False
+    module: Any, make: Callable[..., Any], fit: Callable[[Any], Any], **more: Any
 ) -> Preset:
     judged = any(field.name == "judge" for field in fields(module.Settings))
-    return Preset(module.Settings, make, {**CONTROL, **(JUDGES if judged else {})}, fit, targets)
+    return Preset(module.Settings, make, {**CONTROL, **(JUDGES if judged else {})}, fit, **more)
 
 
 METHODS: dict[str, Preset] = {
@@ -34,9 +34,9 @@ METHODS: dict[str, Preset] = {
     "internal_gap_sft": _related(internal_gap, internal_gap.InternalGap, internal_gap.fit_sft),
     "internal_gap_dpo": _related(internal_gap, internal_gap.InternalGap, internal_gap.fit_dpo),
     "srum": _related(srum, srum.SRUM, srum.fit),
-    "silmm": _related(silmm, silmm.SILMM, silmm.fit),
-    "silmm_kc": _related(silmm, silmm.SILMM, silmm.fit_kc),
-    "seer": _related(seer, seer.Seer, seer.fit),
+    "silmm": _related(silmm, silmm.SILMM, silmm.fit, stages=silmm.rounds),
+    "silmm_kc": _related(silmm, silmm.SILMM, silmm.fit_kc, stages=silmm.rounds),
+    "seer": _related(seer, seer.Seer, seer.fit, stages=seer.stages),
     "evolmm": _related(evolmm, evolmm.EvoLMM, evolmm.fit),
 }
 

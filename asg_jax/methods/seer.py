@@ -69,6 +69,12 @@ def fit(settings: Settings) -> Settings:
     return replace(settings, proposer=own(settings.proposer), solver=own(settings.solver))
 
 
+def stages(settings: Settings, steps: int) -> Settings:
+    """The paper's one cycle, half of so many steps for each."""
+    late = max(1, steps // 2)
+    return replace(settings, evaluator_steps=max(1, steps - late), reprompter_steps=late)
+
+
 class Seer(Recipe):
     """Implements `asg_jax.engine.method.Method`."""
 

@@ -60,6 +60,11 @@ fit = partial(_fit, "silmm", DrawingDPO())
 fit_kc = partial(_fit, "silmm_kc", FeatureDPO())
 
 
+def rounds(settings: Settings, steps: int) -> Settings:
+    """The paper's three, of so many steps in all."""
+    return replace(settings, round=-(-steps // 3))
+
+
 class SILMM(DrawingMethod):
     """Implements `asg_jax.engine.method.Method`; the anchor is the model of the round before."""
 

@@ -1,4 +1,4 @@
-"""Signs that a run found a way round its rewards instead of learning."""
+"""How rewards moved in a run, and signs that it found a way round them instead of learning."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from asg_jax.train.evaluate.detector import detect
 from asg_jax.train.evaluate.prompts import Prompt
 
 GROUPS = ("check/", "kl/")  # of metrics in which such signs show
+REWARDS = "reward/"  # of metrics: means by role, and statistics of them with a suffix
 TENTH = 10  # the first and the last tenth of a run are compared
 
 
@@ -31,6 +32,29 @@ def trends(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if values:
             first, last = np.mean(values[:count]), np.mean(values[-count:])
             found[name.removeprefix("check/")] = {"first": float(first), "last": float(last)}
+    return found
+
+
+def rises(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """By how much the mean reward of every role rises from the first to the last of its steps.
+
+    Args:
+      lines: metrics of all steps, in order.
+
+    Returns:
+      By role the `rise` of the least-squares line, and its standard error as if steps were
+      independent (`error`); a role with fewer than three steps is left out.
+    """
+    names = dict.fromkeys(name for line in lines for name in line if name.startswith(REWARDS))
+    found = {}
+    for name in names:
+        role = name.removeprefix(REWARDS)
+        told = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
+        if role.endswith(("_std", "_flat")) or len(told) < 3:
+            continue
+        steps, values = np.array(told).T
+        line, covariance = np.polyfit((steps - steps[0]) / np.ptp(steps), values, 1, cov=True)
+        found[role] = {"rise": float(line[0]), "error": float(np.sqrt(covariance[0, 0]))}
     return found
 
 

@@ -17,6 +17,7 @@ from asg_jax.train.evolve.config import RunConfig
 from asg_jax.train.evolve.files import Folder, read_json, write_json
 from asg_jax.train.evolve.parts import Parts, assemble
 from asg_jax.train.evolve.pool import pool, read_runs, text
+from asg_jax.train.evolve.run import SUMMARY
 from asg_jax.train.evolve.summary import MEASURES, TITLES
 from asg_jax.train.evolve.typed import changed, flat, plain
 
@@ -96,9 +97,10 @@ def within(config: RunConfig, budget: float, step: float, control: bool) -> RunC
     steps, name = int(budget // step), config.method.name
     if steps < 1:
         raise UserError(f"a step of {name} costs {step:.3g} token-forwards; raise --budget.")
-    method = config.method
+    known = preset(name)
+    method = known.stages(config.method, steps)
     if control:
-        changes = preset(name).ablations[CONTROL]
+        changes = known.ablations[CONTROL]
         method = changes(method, steps) if callable(changes) else changed(method, changes)
         name = f"{name}_control"
     return replace(config, name=f"{name}_{config.seed}", steps=steps, method=method)
@@ -121,14 +123,26 @@ def compared(
         if not folders:
             continue
         own = read_runs(folders)
-        steps = read_json(folders[0] / "summary.json", "steps")["steps"]
+        steps = read_json(folders[0] / SUMMARY, "steps")["steps"]
         found[name] = {
             "seeds": len(own),
             "steps": steps,
             "spent": steps * prices[name],
+            "rewards": {"gain": _rises(folders), "control": _rises(controls[name])},
             "points": _points(list(own.values())),
             **pool(own, read_runs(controls[name])),
         }
+    return found
+
+
+def _rises(folders: Sequence[Folder]) -> dict[str, dict[str, Any]]:
+    """Mean rises of rewards over runs, by role, as if the steps of a run were independent."""
+    told = [read_json(folder / SUMMARY, "rewards")["rewards"] for folder in folders]
+    found = {}
+    for role in told[0]:
+        rise = float(np.mean([run[role]["rise"] for run in told]))
+        width = 1.96 * np.linalg.norm([run[role]["error"] for run in told]) / len(told)
+        found[role] = {"value": rise, "ci95": [rise - float(width), rise + float(width)]}
     return found
 
 
@@ -146,12 +160,13 @@ def markdown(found: Mapping[str, Any]) -> Iterator[str]:
     """The comparison as a Markdown table."""
     yield (
         "Scores in points of 100, before and after; gains with 95 % intervals; `less control`:"
-        " minus the gain of the same method with rewards dealt at random."
+        " minus the gain of the same method with rewards dealt at random; by how much a straight"
+        " line through a role's rewards rises over a run, and over one of those."
     )
     yield ""
     heads = " | ".join(f"{title} | gain | less control" for title in TITLES.values())
-    yield f"| method | seeds | steps | token-forwards | {heads} |"
-    yield "| --- " * (4 + 3 * len(TITLES)) + "|"
+    yield f"| method | seeds | steps | token-forwards | {heads} | rewards rise | control |"
+    yield "| --- " * (6 + 3 * len(TITLES)) + "|"
     for name, own in found.items():
         cells = [name, str(own["seeds"]), str(own["steps"]), f"{own['spent']:.2g}"]
         for measure in TITLES:
@@ -159,4 +174,11 @@ def markdown(found: Mapping[str, Any]) -> Iterator[str]:
             cells += [f"{before:.1f} to {after:.1f}", text(own[measure]["gain"])]
             difference = own[measure].get("difference")
             cells.append(text(difference) if difference else "")
+        cells += [_told(own["rewards"][column]) for column in ("gain", "control")]
         yield "| " + " | ".join(cells) + " |"
+
+
+def _told(rises: Mapping[str, Any]) -> str:
+    """Rewards of all roles in a cell."""
+    of_role = lambda own: f"{own['value']:+.3f} ({own['ci95'][0]:+.3f} to {own['ci95'][1]:+.3f})"
+    return ", ".join(f"{role} {of_role(own)}" for role, own in rises.items())

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from scipy.stats import linregress
 
 from asg_jax.train.data.captions import Caption, Group
 from asg_jax.train.data.phrases import Pick
 from asg_jax.train.data.scenes import Item, Scene, render
 from asg_jax.train.evaluate.prompts import Prompt
-from asg_jax.train.evolve.checks import drawn_shares, trends
+from asg_jax.train.evolve.checks import drawn_shares, rises, trends
 
 
 def test_the_first_and_the_last_tenth_are_compared():
@@ -20,6 +21,24 @@ def test_the_first_and_the_last_tenth_are_compared():
     assert found.keys() == {"yes_rate", "kl/solver"}
     assert found["yes_rate"] == pytest.approx({"first": 0.075, "last": 0.925})
     assert found["kl/solver"] == {"first": 0.25, "last": 0.25}
+
+
+def test_a_line_through_the_rewards_of_a_role():
+    """Slope and error are scipy's, over the whole span; roles take turns."""
+    noise = np.random.default_rng(0).normal(size=12)
+    solver = [(step, 0.1 * step + noise[step]) for step in range(0, 12, 2)]
+    lines: list[dict[str, float | None]] = [
+        {"step": step, "reward/solver": value, "reward/solver_std": 1.0, "reward/solver_flat": 0.0}
+        for step, value in solver
+    ]
+    lines += [{"step": step, "reward/generator": 3 - step / 4} for step in (1, 3, 5, 9)]
+    lines += [{"step": 11, "reward/generator": None}, {"step": 7, "reward/proposer": 1.0}]
+    found = rises(lines)
+    assert found.keys() == {"solver", "generator"}  # two steps and fewer tell nothing
+    fitted = linregress(*np.array(solver).T)
+    want = {"rise": 10 * fitted.slope, "error": 10 * fitted.stderr}
+    assert found["solver"] == pytest.approx(want)
+    assert found["generator"] == pytest.approx({"rise": -2, "error": 0}, abs=1e-6)
 
 
 def test_colours_and_counts_are_told_next_to_the_prompts():

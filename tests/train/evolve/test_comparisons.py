@@ -10,7 +10,9 @@ from asg_jax.engine.method import Report, phase_of
 from asg_jax.errors import UserError
 from asg_jax.train.commands import compare
 from asg_jax.train.evolve import comparisons, run
+from asg_jax.train.evolve.checks import rises
 from asg_jax.train.evolve.comparisons import chosen, price, priced, within
+from asg_jax.train.evolve.logs import read_metrics
 from tests.train.evolve.fake import CONFIG, PRESET, FakeJudge, FakeMethod, make_parts
 
 CONTROLLED = replace(PRESET, ablations={"shuffled_rewards": {"rate": 0.0}})
@@ -36,7 +38,7 @@ class Priced(FakeMethod):
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch):
     """One method with a control, and one without."""
-    table = {"fake": CONTROLLED, "bare": PRESET}
+    table = methods.METHODS | {"fake": CONTROLLED, "bare": PRESET}
     monkeypatch.setattr(methods, "METHODS", table)
     monkeypatch.setattr(comparisons, "METHODS", table)
     parts = lambda config: make_parts(Priced(), FakeJudge())
@@ -59,6 +61,13 @@ def test_a_budget_pays_for_whole_steps():
     assert (control.name, control.method.rate) == ("fake_control_3", 0.0)
     with pytest.raises(UserError, match="costs 180 token-forwards; raise --budget"):
         within(CONFIG, 100, 180, control=False)
+
+
+def test_stages_share_the_steps_that_a_budget_pays_for():
+    staged = lambda name: replace(CONFIG, method=methods.preset(name).settings(name=name))
+    assert within(staged("silmm"), 7, 1, control=False).method.round == 3  # 3, 3 and 1
+    seer = within(staged("seer"), 7, 1, control=True).method
+    assert (seer.evaluator_steps, seer.reprompter_steps, seer.shuffled) == (4, 3, True)
 
 
 def test_a_method_without_a_control_is_not_compared():
@@ -88,8 +97,13 @@ def test_one_command_makes_the_table(tmp_path):
     found = json.loads((tmp_path / "docs" / "methods.json").read_text())["fake"]
     assert (found["seeds"], found["steps"], found["spent"]) == (1, 5, 900)
     assert found["understanding"]["difference"]["value"] == 0  # the judge sees no difference
+    line = rises(read_metrics(tmp_path / "runs" / "fake_4"))["solver"]
+    value, width = line["rise"], 1.96 * line["error"]
+    want = [value - width, value + width]
+    assert found["rewards"]["gain"]["solver"] == {"value": value, "ci95": pytest.approx(want)}
     table = (tmp_path / "docs" / "methods.md").read_text().splitlines()
     assert table[4].startswith("| fake | 1 | 5 | 9e+02 | ")
+    assert f"solver {value:+.3f} (" in table[4]
     assert len({line.count("|") for line in table[2:5]}) == 1
     assert compare.main(argv) == 0  # goes on, and has nothing to do
     with pytest.raises(UserError, match="--set=eval.quests=1 names no setting"):
