@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
 
 import jax
 import jax.numpy as jnp
@@ -37,20 +36,16 @@ THOUGHT = 256  # most tokens of what a model writes about a drawing
 
 
 class Verifier:
-    """Scores drawings of one prompt.
-
-    Attributes:
-      looked: drawings so far.
-    """
+    """Scores drawings of prompts."""
 
     def __init__(
         self,
         model: Model,
         judge: Params,
         language: Language,
-        prompt: str,
         name: str,
         grid: tuple[int, int],
+        longest: int,
     ):
         """Makes a verifier.
 
@@ -58,20 +53,19 @@ class Verifier:
           model: backbone and processor.
           judge: parameters of the role that looks.
           language: what prompts and answers are in.
-          prompt: what is drawn.
           name: one of `VERIFIERS`.
           grid: (height, width) of the drawings in image tokens.
+          longest: tokens of the longest prompt that is drawn.
         """
-        self._judge, self._prompt = judge, prompt
+        self._judge = judge
         self._weights = {VERIFIERS[name]: 1.0}
         # Elsewhere the questions come from a text of their own, and first tokens answer them.
         self._thinks = name == "cotv" and bool(language.think)
         unified = UnifiedModel(model.backbone, model.base, model.processor, model.family.roles)
-        room = max(64, len(model.processor.ids(prompt)))
-        self._engine = Engine(unified, language, Lengths(caption=room), OneDevice())
+        lengths = Lengths(caption=max(64, longest))
+        self._engine = Engine(unified, language, lengths, OneDevice())
         self._grid = self._readable(grid, model.backbone.spec.token_pixels)
         self._side = model.backbone.spec.token_pixels
-        self.looked = 0
 
     def _readable(self, grid: tuple[int, int], side: int) -> tuple[int, int]:
         """The largest grid up to the drawings' own that the vision tower reads as it is.
@@ -86,33 +80,32 @@ class Verifier:
                 return smaller
         raise UserError("drawings are too small for the vision tower; draw larger ones.")
 
-    @cached_property
-    def _moment(self) -> Moment:
-        bare = self._engine.scribe.pictures([None])
-        return self._engine.blank(Examples(0, 1, (0,), (0,), bare))
+    def _moment(self, count: int) -> Moment:
+        rows, bare = tuple(range(count)), self._engine.scribe.pictures([None] * count)
+        return self._engine.blank(Examples(0, 1, rows, rows, bare))
 
-    def __call__(self, pixels: Float[Array, "1 N H W 3"]) -> Float[np.ndarray, "1 N"]:
-        """Scores of drawings, the higher the better."""
+    def __call__(
+        self, prompts: Sequence[str], pixels: Float[Array, "B N H W 3"]
+    ) -> Float[np.ndarray, "B N"]:
+        """Scores of N drawings of each prompt, the higher the better."""
         engine, facts = self._engine, needed(DRAWINGS, self._weights)
         size = self._grid[0] * self._side, self._grid[1] * self._side
         if pixels.shape[2:4] != size:
-            shape = (1, pixels.shape[1], *size, 3)
+            shape = (*pixels.shape[:2], *size, 3)
             pixels = jnp.clip(jax.image.resize(pixels, shape, "cubic"), 0, 1)
-        viewing = engine.viewing(pixels, self._grid, 1)
-        self.looked += pixels.shape[1]
+        viewing = engine.viewing(pixels, self._grid, len(prompts))
         if self._thinks:
-            return self._thought(viewing)
-        wanted = Look(facts, questions=6, purpose=0)
-        found = look(engine, self._judge, self._moment, [self._prompt], viewing, wanted)
+            return self._thought(prompts, viewing)
+        wanted, moment = Look(facts, questions=6, purpose=0), self._moment(len(prompts))
+        found = look(engine, self._judge, moment, prompts, viewing, wanted)
         (scores,) = read(DRAWINGS, self._weights, found.record, Numbers()).values()
         return np.asarray(scores)
 
-    def _thought(self, viewing: Viewing) -> Float[np.ndarray, "1 N"]:
+    def _thought(self, prompts: Sequence[str], viewing: Viewing) -> Float[np.ndarray, "B N"]:
         """Share of yes among the questions that the model writes about each drawing and answers."""
-        engine = self._engine
-        told = engine.scribe.tell([[engine.language.think.format(caption=self._prompt)]])
+        engine, think = self._engine, self._engine.language.think
+        told = engine.scribe.tell([[think.format(caption=prompt)] for prompt in prompts])
         said = engine.placement.get(engine.remark(self._judge, THOUGHT, viewing, told))
-        heard = engine.scribe.hear(Texts(said.ids[0], said.mask[0]))
-        checked = [[yes for _, yes in checked_questions(row[0])] for row in heard]
-        yes = [sum(one == "yes" for one in row) / len(row) for row in checked]
-        return np.array([yes], np.float32)
+        heard = engine.scribe.hear(Texts(said.ids[:, :, 0], said.mask[:, :, 0]))
+        share = lambda text: np.mean([yes == "yes" for _, yes in checked_questions(text)])
+        return np.array([[share(text) for text in row] for row in heard], np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from asg_jax.errors import UserError
-from asg_jax.train.benchmarks import attention, cycle, rewards, rollout, update
+from asg_jax.train.benchmarks import attention, choosing, cycle, rewards, rollout, update
 
 USAGE = "usage: asg-jax bench BENCHMARK [FLAGS]"
 BENCHMARKS = {
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "attention": attention,
     "update": update,
     "cycle": cycle,
+    "choosing": choosing,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,9 @@ def _one(f: flags.FlagValues, prompt: str, folder: Path) -> None:
             raise UserError("a search prunes; set --best-of to 2 or more, such as 4.")
         sampler = make_sampler(model.backbone.spec, request, _given(f))
         language = LANGUAGES[f.language or model.language]
-        judge = Verifier(model, roles["solver"], language, prompt, f.verifier, sampler.grid)
+        longest = len(model.processor.ids(prompt))
+        whole = Verifier(model, roles["solver"], language, f.verifier, sampler.grid, longest)
+        judge = partial(whole, [prompt])
         params, prune = roles["generator"], bool(f.search)
         drawn = choose(model, params, request, sampler, judge, key, count, several, prune)
     else:
