@@ -30,4 +30,4 @@ RUN = replace(
 
 def get_config(method: str = "asg") -> ConfigDict:
     """The settings of a run of some method."""
-    return as_config(replace(RUN, method=settings_for(method, METHOD)))
+    return as_config(replace(RUN, method=bagel_tiny.fitted(method, METHOD)))

@@ -13,7 +13,6 @@ from dataclasses import replace
 from ml_collections import ConfigDict
 
 from asg_jax.configs import bagel_tiny
-from asg_jax.methods import settings_for
 from asg_jax.objectives.drawings import BitsGRPO
 from asg_jax.train.evolve.typed import as_config
 
@@ -38,4 +37,4 @@ RUN = replace(
 
 def get_config(method: str = "asg") -> ConfigDict:
     """The settings of a run of some method."""
-    return as_config(replace(RUN, method=settings_for(method, METHOD)))
+    return as_config(replace(RUN, method=bagel_tiny.fitted(method, METHOD)))

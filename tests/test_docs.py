@@ -9,7 +9,10 @@ from itertools import product
 import numpy as np
 import pytest
 
+from asg_jax.train.benchmarks import choosing
 from asg_jax.train.evolve.ablations import FULL, gather, markdown
+from asg_jax.train.evolve.comparisons import compared
+from asg_jax.train.evolve.comparisons import markdown as comparison
 from asg_jax.train.evolve.pool import COLUMNS, lines, pool, read_runs, text
 from asg_jax.train.evolve.summary import MEASURES, TITLES
 from tests.conftest import ROOT
@@ -23,6 +26,7 @@ REPORTS = {
     "vargpt.json": "seeds",
     "blip3o.json": "seeds",
 }
+COMPARED = {"methods": "methods/bagel_tiny"}  # and where the runs of a comparison lie
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +69,30 @@ def test_the_ablations_are_those_of_the_runs(runs, group):
             assert numbers(found[name][measure][column]) == pytest.approx(want)
     table = (DOCS / f"{group}.md").read_text()
     assert table == "\n".join(markdown(found)) + "\n"
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_the_methods_are_compared_as_their_runs_say(runs, name):
+    said, place = json.loads((DOCS / f"{name}.json").read_text()), COMPARED[name]
+    folders = lambda kind: {
+        method: [runs[f"{place}/{method}{kind}_{seed}"] for seed in range(own["seeds"])]
+        for method, own in said.items()
+    }
+    prices = {method: own["spent"] / own["steps"] for method, own in said.items()}
+    found = compared(folders(""), folders("_control"), prices)
+    for method, measure in product(said, TITLES):
+        for column in ("gain", "control", "difference"):
+            want = numbers(said[method][measure][column])
+            assert numbers(found[method][measure][column]) == pytest.approx(want)
+        assert found[method]["rewards"] == said[method]["rewards"]
+    assert (DOCS / f"{name}.md").read_text() == "\n".join(comparison(found)) + "\n"
+
+
+@pytest.mark.parametrize("name", ["bagel_tiny", "vargpt_tiny"])
+def test_the_results_show_what_choosing_gains(name):
+    report = json.loads((DOCS / "choosing.json").read_text())[name]
+    table = "\n".join(choosing.lines(report))
+    assert f"```\n{table}\n```" in (DOCS / "results.md").read_text()
 
 
 @pytest.mark.parametrize("report", REPORTS)

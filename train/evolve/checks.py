@@ -42,19 +42,25 @@ def rises(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
       lines: metrics of all steps, in order.
 
     Returns:
-      By role the `rise` of the least-squares line, and its standard error as if steps were
-      independent (`error`); a role with fewer than three steps is left out.
+      By role the `rise` of the least-squares line, with an intercept for every phase in which the
+      role is rewarded, and its standard error as if steps were independent (`error`); a role with
+      too few steps for that is left out.
     """
     names = dict.fromkeys(name for line in lines for name in line if name.startswith(REWARDS))
     found = {}
     for name in names:
         role = name.removeprefix(REWARDS)
-        told = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
-        if role.endswith(("_std", "_flat")) or len(told) < 3:
+        told = [line for line in lines if line.get(name) is not None]
+        phases = sorted({line["phase"] for line in told})
+        if role.endswith(("_std", "_flat")) or len(told) < len(phases) + 2:
             continue
-        steps, values = np.array(told).T
-        line, covariance = np.polyfit((steps - steps[0]) / np.ptp(steps), values, 1, cov=True)
-        found[role] = {"rise": float(line[0]), "error": float(np.sqrt(covariance[0, 0]))}
+        steps, values = np.array([(line["step"], line[name]) for line in told]).T
+        within = np.array([[line["phase"] == phase for phase in phases] for line in told])
+        line = np.column_stack([(steps - steps[0]) / np.ptp(steps), within])
+        weights, *_ = np.linalg.lstsq(line, values)
+        variance = np.sum((values - line @ weights) ** 2) / (len(told) - len(phases) - 1)
+        error = np.sqrt(variance * np.linalg.inv(line.T @ line)[0, 0])
+        found[role] = {"rise": float(weights[0]), "error": float(error)}
     return found
 
 

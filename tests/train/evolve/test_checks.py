@@ -27,18 +27,32 @@ def test_a_line_through_the_rewards_of_a_role():
     """Slope and error are scipy's, over the whole span; roles take turns."""
     noise = np.random.default_rng(0).normal(size=12)
     solver = [(step, 0.1 * step + noise[step]) for step in range(0, 12, 2)]
-    lines: list[dict[str, float | None]] = [
-        {"step": step, "reward/solver": value, "reward/solver_std": 1.0, "reward/solver_flat": 0.0}
+    other = {"reward/solver_std": 1.0, "reward/solver_flat": 0.0}
+    lines = [
+        {"step": step, "phase": "understanding", "reward/solver": value, **other}
         for step, value in solver
     ]
-    lines += [{"step": step, "reward/generator": 3 - step / 4} for step in (1, 3, 5, 9)]
-    lines += [{"step": 11, "reward/generator": None}, {"step": 7, "reward/proposer": 1.0}]
+    lines += [
+        {"step": step, "phase": "generation", "reward/generator": 3 - step / 4}
+        for step in (1, 3, 5, 9)
+    ]
+    lines += [{"step": 11, "phase": "generation", "reward/generator": None}]
+    lines += [{"step": step, "phase": "asking", "reward/proposer": 1.0} for step in (7, 13)]
     found = rises(lines)
-    assert found.keys() == {"solver", "generator"}  # two steps and fewer tell nothing
+    assert found.keys() == {"solver", "generator"}  # two steps tell nothing
     fitted = linregress(*np.array(solver).T)
     want = {"rise": 10 * fitted.slope, "error": 10 * fitted.stderr}
     assert found["solver"] == pytest.approx(want)
     assert found["generator"] == pytest.approx({"rise": -2, "error": 0}, abs=1e-6)
+
+
+def test_phases_may_differ_in_their_rewards():
+    """One that comes late and is rewarded less makes no slope."""
+    lines = [
+        {"step": n, "phase": "replay" if n > 6 else "first", "reward/painter": n / 10 - (n > 6)}
+        for n in range(11)
+    ]
+    assert rises(lines)["painter"] == pytest.approx({"rise": 1, "error": 0}, abs=1e-6)
 
 
 def test_colours_and_counts_are_told_next_to_the_prompts():
