@@ -49,8 +49,7 @@ def choose(
     drawn = count * several
     whole = drawn * steps_of(model.backbone.spec, sampler)
     if prune:
-        plan = Plan(trajectories=drawn, survivors=count)
-        found = pruned(model, params, request, sampler, verdict, key, plan)
+        found = pruned(model, params, request, sampler, verdict, key, plan_of(drawn, count))
     else:
         keys = jax.random.split(key, (1, drawn))
         pixels = draw_jitted(model.backbone, params, request, keys, sampler)
@@ -60,9 +59,14 @@ def choose(
     print(
         f"{found.evaluations} network evaluations of {whole} without pruning,"
         f" {found.verdicts} verdicts;"
-        f" scores {', '.join(f'{score:.3f}' for score in found.scores.tolist())}"
+        f" scores {', '.join(f'{score:.3f}' for score in found.scores[:count].tolist())}"
     )
-    return np.asarray(to_uint8(found.pixels))
+    return np.asarray(to_uint8(found.pixels[:count]))
+
+
+def plan_of(drawn: int, count: int) -> Plan:
+    """A search that begins with some drawings and gives `count`; a quarter survives, or these."""
+    return Plan(trajectories=drawn, survivors=max(count, drawn // 4))
 
 
 def pruned(

@@ -21,8 +21,7 @@ from asg_jax.errors import UserError
 from asg_jax.models.places import new_file, write_file
 from asg_jax.models.registry import Model
 from asg_jax.prompts import LANGUAGES
-from asg_jax.rollout.search import Plan
-from asg_jax.train.choosing import pruned, steps_of
+from asg_jax.train.choosing import plan_of, pruned, steps_of
 from asg_jax.train.evaluate.generation import DRAWN, draw_all, judge_pictures
 from asg_jax.train.evaluate.outcomes import ALL
 from asg_jax.train.evaluate.prompts import Prompt, prompt_set
@@ -176,7 +175,7 @@ class Bench:
 
     def _searched(self, verifier: Verifier, wide: int) -> Way:
         """The survivor of a search for every prompt."""
-        model, plan = self.model, Plan(trajectories=wide, survivors=1)
+        model, plan = self.model, plan_of(wide, 1)
         key, painter = jax.random.key(self.settings.seed), self.roles["generator"]
         texts = list(map(str, self.prompts))
         request = model.processor.prompt([[text] for text in texts], "draw")
