@@ -32,7 +32,7 @@ def define() -> flags.FlagValues:
     f = flags.FlagValues()
     flags.DEFINE_string("base", "bagel_tiny", "A file or config, which fits all methods.", f)
     flags.DEFINE_list("methods", [], "Which of them; all by default.", f)
-    number(f, "budget", 1e9, "Token-forwards of each run.", float, above=0)
+    number(f, "budget", 8e6, "Token-forwards of each run.", float, above=0)
     flags.DEFINE_list("seeds", ["0", "1", "2"], "Of the runs, and of as many controls.", f)
     flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the config of every run.", f)
     flags.DEFINE_string("workdir", "runs/methods", "Of the runs, one folder each.", f)
