@@ -21,7 +21,17 @@ from asg_jax.objectives.drawings import RWR
 from asg_jax.prompts import LANGUAGES
 from asg_jax.train.evolve.config import FILE, MeshAxes, check_folder, read
 from asg_jax.train.evolve.typed import as_config, plain
+from asg_jax.train.flags import load_config
 from tests.train.evolve.fake import CONFIG
+
+
+@pytest.mark.parametrize("config", ["bagel_tiny", "vargpt_tiny", "blip3o_tiny"])
+def test_objectives_other_than_the_models_own_take_smaller_steps(config):
+    rate = lambda name: load_config(f"{config}:{name}").method.generator.learning_rate
+    own, others = rate("asg"), ("internal_gap_sft", "internal_gap_dpo", "silmm_kc", "suder_simpo")
+    assert rate("gvu") == rate("suder_grpo") == own
+    for name in others:
+        assert rate(name) == pytest.approx(own / 5)
 
 
 @pytest.mark.parametrize(
