@@ -31,7 +31,11 @@ from asg_jax.ranges import bounded
 from asg_jax.signals.rewards import agreement_rewards
 from asg_jax.signals.vote import gaussian, vote
 
-ROLE = TextRole(rank=16, alpha=32.0, kl_start=1e-3, kl_least=1e-8, objective=Reinforce())
+
+def _own(role: TextRole) -> TextRole:
+    """A role that learns by REINFORCE, its drift held as by the official code."""
+    held = {"kl_start": 1e-3, "kl_target": 0.02, "kl_rate": 0.1, "kl_least": 1e-8}
+    return replace(role, objective=Reinforce(), **held)
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,8 @@ class Settings:
     name: Literal["evolmm"] = "evolmm"
     answers: int = bounded(5, least=2)
     temperature: float = bounded(1.0, above=0)
-    proposer: TextRole = ROLE
-    solver: TextRole = ROLE
+    proposer: TextRole = _own(TextRole(rank=16, alpha=32.0))
+    solver: TextRole = _own(TextRole(rank=16, alpha=32.0))
     proposer_every: int = bounded(5, least=1)
     optimizer: Optimizer = Optimizer()
     lengths: Lengths = Lengths(question=128, answer=128)
@@ -69,9 +73,8 @@ class Settings:
 
 
 def fit(settings: Settings) -> Settings:
-    """REINFORCE for both roles."""
-    own = lambda role: replace(role, kl_start=1e-3, kl_least=1e-8, objective=Reinforce())
-    return replace(settings, proposer=own(settings.proposer), solver=own(settings.solver))
+    """Both roles learn as by the official code."""
+    return replace(settings, proposer=_own(settings.proposer), solver=_own(settings.solver))
 
 
 class EvoLMM(Recipe):
@@ -126,8 +129,7 @@ def learn(
     improved, baselines, metrics = {}, {}, {}
     for n, (name, (said, rewards, kept)) in enumerate(parts.items()):
         role: Any = getattr(settings, name)
-        if settings.shuffled:
-            rewards = shuffle(rewards, kept, of_step[n])
+        rewards = shuffle(rewards, kept, of_step[n]) if settings.shuffled else rewards
         before = state.memory.own[name]
         advantages, after = running_advantages(before, rewards.ravel(), settings.momentum)
         baselines[name] = jnp.where(kept.any(), after, before)
