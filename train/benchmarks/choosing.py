@@ -198,7 +198,7 @@ def looked(
     for start in range(0, len(prompts), TOGETHER):
         rows = np.arange(start, start + TOGETHER) % len(prompts)  # one shape for all
         pixels = jnp.asarray(drawn[:, rows].swapaxes(0, 1), jnp.float32) / 255
-        found.append(verifier([prompts[row] for row in rows], pixels).T)
+        found.append(verifier([prompts[row] for row in rows.tolist()], pixels).T)
     return np.concatenate(found, 1)[:, : len(prompts)]
 
 

@@ -27,7 +27,8 @@ from tests.train.evolve.fake import CONFIG
 
 @pytest.mark.parametrize("config", ["bagel_tiny", "vargpt_tiny", "blip3o_tiny"])
 def test_objectives_other_than_the_models_own_take_smaller_steps(config):
-    rate = lambda name: load_config(f"{config}:{name}").method.generator.learning_rate
+    method = lambda name: load_config(f"{config}:{name}").to_dict()["method"]
+    rate = lambda name: method(name)["generator"]["learning_rate"]
     own, others = rate("asg"), ("internal_gap_sft", "internal_gap_dpo", "silmm_kc", "suder_simpo")
     assert rate("gvu") == rate("suder_grpo") == own
     for name in others:
