@@ -1,5 +1,7 @@
 """Checks against tricks: first against last steps, and drawn against asked."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import linregress
@@ -40,8 +42,9 @@ def test_a_line_through_the_rewards_of_a_role():
     lines += [{"step": step, "phase": "asking", "reward/proposer": 1.0} for step in (7, 13)]
     found = rises(lines)
     assert found.keys() == {"solver", "generator"}  # two steps tell nothing
-    slope, _, _, _, error = linregress(*np.array(solver).T)
-    assert found["solver"] == pytest.approx({"rise": 10 * slope, "error": 10 * error})
+    fitted: Any = linregress(*np.array(solver).T)
+    want = {"rise": 10 * fitted.slope, "error": 10 * fitted.stderr}
+    assert found["solver"] == pytest.approx(want)
     assert found["generator"] == pytest.approx({"rise": -2, "error": 0}, abs=1e-6)
 
 
