@@ -13,12 +13,14 @@ from asg_jax.train.data.scenes import CELLS, COLORS
 from asg_jax.train.evaluate.detector import detect
 from asg_jax.train.evaluate.prompts import Prompt
 
+Lines = Sequence[Mapping[str, Any]]  # metrics of all steps, in order
+
 GROUPS = ("check/", "kl/")  # of metrics in which such signs show
 REWARDS = "reward/"  # of metrics: means by role, and statistics of them with a suffix
 TENTH = 10  # the first and the last tenth of a run are compared
 
 
-def trends(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def trends(lines: Lines) -> dict[str, Any]:
     """Means of metrics over the first and the last tenth of the steps that reported them.
 
     Args:
@@ -35,7 +37,7 @@ def trends(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def rises(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+def rises(lines: Lines) -> dict[str, dict[str, float]]:
     """By how much the mean reward of every role rises from the first to the last of its steps.
 
     Args:
@@ -61,6 +63,18 @@ def rises(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
         variance = np.sum((values - line @ weights) ** 2) / (len(told) - len(phases) - 1)
         error = np.sqrt(variance * np.linalg.inv(line.T @ line)[0, 0])
         found[role] = {"rise": float(weights[0]), "error": float(error)}
+    return found
+
+
+def less_control(lines: Lines, control: Lines) -> list[dict[str, Any]]:
+    """The rewards of a run minus those of another at the same steps."""
+    others = {line["step"]: line for line in control}
+    found = []
+    for line in lines:
+        other = others.get(line["step"], {})
+        both = [name for name in line if name.startswith(REWARDS) and other.get(name) is not None]
+        rewards = {name: line[name] - other[name] for name in both if line[name] is not None}
+        found.append({"step": line["step"], "phase": line["phase"], **rewards})
     return found
 
 

@@ -13,8 +13,10 @@ from asg_jax.engine.method import Examples, Phase
 from asg_jax.errors import UserError
 from asg_jax.methods import METHODS, preset
 from asg_jax.train.evaluate.scores import Pair
+from asg_jax.train.evolve.checks import Lines, less_control, rises
 from asg_jax.train.evolve.config import RunConfig
 from asg_jax.train.evolve.files import Folder, read_json, write_json
+from asg_jax.train.evolve.logs import read_metrics
 from asg_jax.train.evolve.parts import Parts, assemble
 from asg_jax.train.evolve.pool import pool, read_runs, text
 from asg_jax.train.evolve.run import SUMMARY
@@ -128,21 +130,30 @@ def compared(
             "seeds": len(own),
             "steps": steps,
             "spent": steps * prices[name],
-            "rewards": {"gain": _rises(folders), "control": _rises(controls[name])},
+            "rewards": _rewards(folders, controls[name]),
             "points": _points(list(own.values())),
             **pool(own, read_runs(controls[name])),
         }
     return found
 
 
-def _rises(folders: Sequence[Folder]) -> dict[str, dict[str, Any]]:
-    """Mean rises of rewards over runs, by role, as if the steps of a run were independent."""
-    told = [read_json(folder / SUMMARY, "rewards")["rewards"] for folder in folders]
-    found = {}
+def _rewards(folders: Sequence[Folder], controls: Sequence[Folder]) -> dict[str, Any]:
+    """Mean rises of rewards over runs, over controls, and over runs less their controls.
+
+    A control sees the same pictures at the same steps, so that less of what differs is luck.
+    """
+    own, others = (list(map(read_metrics, place)) for place in (folders, controls))
+    less = [less_control(*pair) for pair in zip(own, others, strict=True)]
+    return {"gain": _mean(own), "control": _mean(others), "difference": _mean(less)}
+
+
+def _mean(runs: Sequence[Lines]) -> dict[str, dict[str, Any]]:
+    """The mean rise by role, with intervals as if the steps of a run were independent."""
+    told, found = list(map(rises, runs)), {}
     for role in told[0]:
         rise = float(np.mean([run[role]["rise"] for run in told]))
-        width = 1.96 * np.linalg.norm([run[role]["error"] for run in told]) / len(told)
-        found[role] = {"value": rise, "ci95": [rise - float(width), rise + float(width)]}
+        width = 1.96 * float(np.linalg.norm([run[role]["error"] for run in told])) / len(told)
+        found[role] = {"value": rise, "ci95": [rise - width, rise + width]}
     return found
 
 
@@ -160,12 +171,12 @@ def markdown(found: Mapping[str, Any]) -> Iterator[str]:
     """The comparison as a Markdown table."""
     yield (
         "Scores in points of 100, before and after; gains with 95 % intervals; `less control`:"
-        " minus the gain of the same method with rewards dealt at random; by how much a straight"
-        " line through a role's rewards rises over a run, and over one of those."
+        " minus the gain of the same method with rewards dealt at random. Rewards: by how much a"
+        " straight line through those of a role rises over a run, and less those of such a run."
     )
     yield ""
     heads = " | ".join(f"{title} | gain | less control" for title in TITLES.values())
-    yield f"| method | seeds | steps | token-forwards | {heads} | rewards rise | control |"
+    yield f"| method | seeds | steps | token-forwards | {heads} | rewards rise | less control |"
     yield "| --- " * (6 + 3 * len(TITLES)) + "|"
     for name, own in found.items():
         cells = [name, str(own["seeds"]), str(own["steps"]), f"{own['spent']:.2g}"]
@@ -174,7 +185,7 @@ def markdown(found: Mapping[str, Any]) -> Iterator[str]:
             cells += [f"{before:.1f} to {after:.1f}", text(own[measure]["gain"])]
             difference = own[measure].get("difference")
             cells.append(text(difference) if difference else "")
-        cells += [_told(own["rewards"][column]) for column in ("gain", "control")]
+        cells += [_told(own["rewards"][column]) for column in ("gain", "difference")]
         yield "| " + " | ".join(cells) + " |"
 
 

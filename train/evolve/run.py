@@ -15,7 +15,7 @@ from asg_jax.train.evaluate.figure import SHOWN, Sheet, figure
 from asg_jax.train.evaluate.prompts import prompt_set
 from asg_jax.train.evaluate.scores import summary as scored
 from asg_jax.train.evolve.boards import Board, Wandb
-from asg_jax.train.evolve.checks import drawn_shares, rises, trends
+from asg_jax.train.evolve.checks import drawn_shares, trends
 from asg_jax.train.evolve.config import FILE, RunConfig, check_folder
 from asg_jax.train.evolve.files import Folder, write_bytes, write_json
 from asg_jax.train.evolve.history import History
@@ -213,7 +213,6 @@ def summarize(
 ) -> dict[str, Any]:
     """Everything that a run found; draws the picture too."""
     before, after = judgements
-    lines = read_metrics(folder)
     seconds, times = dict(history.seconds), dict(history.times)
     if before is not None and after is not None:
         seconds["evaluation"], times["evaluation"] = before.seconds + after.seconds, 2
@@ -228,8 +227,7 @@ def summarize(
         "nonfinite_steps": history.nonfinite,
         "skipped_updates": int(state.skipped),
         "versions": versions(),
-        "rewards": rises(lines),
-        "checks": trends(lines),
+        "checks": trends(read_metrics(folder)),
     }
     if before is not None and after is not None:
         named = {"before": before, "after": after}

@@ -10,7 +10,7 @@ from asg_jax.train.data.captions import Caption, Group
 from asg_jax.train.data.phrases import Pick
 from asg_jax.train.data.scenes import Item, Scene, render
 from asg_jax.train.evaluate.prompts import Prompt
-from asg_jax.train.evolve.checks import drawn_shares, rises, trends
+from asg_jax.train.evolve.checks import drawn_shares, less_control, rises, trends
 
 
 def test_the_first_and_the_last_tenth_are_compared():
@@ -55,6 +55,20 @@ def test_phases_may_differ_in_their_rewards():
         for n in range(11)
     ]
     assert rises(lines)["painter"] == pytest.approx({"rise": 1, "error": 0}, abs=1e-6)
+
+
+def test_rewards_less_those_of_another_run_at_the_same_steps():
+    line = lambda step, reward: {"step": step, "phase": "first", "reward/solver": reward, "x": 1.0}
+    run = [line(1, 0.5), line(2, 0.25), line(3, None), line(4, 1.0)]
+    control = [line(4, 0.75), line(1, 1.0), line(3, 0.0), {"step": 2, "phase": "first"}]
+    step = lambda n, **rewards: {"step": n, "phase": "first", **rewards}
+    want = [
+        step(1, **{"reward/solver": -0.5}),
+        step(2),
+        step(3),
+        step(4, **{"reward/solver": 0.25}),
+    ]
+    assert less_control(run, control) == want
 
 
 def test_colours_and_counts_are_told_next_to_the_prompts():

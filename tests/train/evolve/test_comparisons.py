@@ -101,6 +101,7 @@ def test_one_command_makes_the_table(tmp_path):
     value, width = line["rise"], 1.96 * line["error"]
     want = [value - width, value + width]
     assert found["rewards"]["gain"]["solver"] == {"value": value, "ci95": pytest.approx(want)}
+    assert found["rewards"]["difference"]["solver"]["value"] == pytest.approx(0)
     table = (tmp_path / "docs" / "methods.md").read_text().splitlines()
     assert table[4].startswith("| fake | 1 | 5 | 9e+02 | ")
     assert f"solver {value:+.3f} (" in table[4]
