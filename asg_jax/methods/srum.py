@@ -13,9 +13,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
+import jax.numpy as jnp
+
 from asg_jax.backbone import PyTree
 from asg_jax.engine.drawing import Canvas, DrawingMethod, DrawingSettings
 from asg_jax.engine.engine import Learned, Moment
+from asg_jax.engine.programs import keys
+from asg_jax.engine.report import shuffle
 from asg_jax.engine.selection import Everyone
 from asg_jax.engine.state import TrainState
 from asg_jax.errors import UserError
@@ -105,12 +109,17 @@ def learn_regions(
     canvas: Canvas,
 ) -> Learned:
     """`asg_jax.engine.drawing.learn_drawing` with weights of places."""
-    verdict, regions = canvas.found.record.verdict, canvas.own
+    record, regions = canvas.found.record, canvas.own
+    verdict = record.verdict
     assert verdict is not None  # `look` always finds it
     _, _, height, width, _ = canvas.drawn.pixels.shape
     size = height, width
     boxes = grid_boxes(size, settings.cells)
     overall, scores = verdict.yes - verdict.no, regions.yes - regions.no
+    if settings.shuffled:
+        exists, (of_all, of_places) = record.exists, keys(canvas.stream, 5)[0, 3:]
+        overall = shuffle(overall, exists, of_all)
+        scores = shuffle(scores, jnp.broadcast_to(exists[..., None], scores.shape), of_places)
     weights = reward_map(boxes, scores, overall, size, settings.variant)
     weights = shrink(weights, settings.sampler.grid)
     canvas = replace(canvas, weights=weights.reshape(*overall.shape, -1))
