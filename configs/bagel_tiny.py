@@ -95,7 +95,7 @@ RUN = RunConfig(
 
 
 def fitted(method: str, values: Mapping[str, Any]) -> Any:
-    """The settings of a method, of what fits a model."""
+    """A method's settings with what fits a model; `OTHERS` says what its learning rate is."""
     settings, own = settings_for(method, values), values["generator"]
     role = getattr(settings, "generator", own)
     if type(role.objective) is type(own.objective):
