@@ -26,7 +26,8 @@ REPORTS = {
     "vargpt.json": "seeds",
     "blip3o.json": "seeds",
 }
-COMPARED = {"methods": "methods/bagel_tiny"}  # and where the runs of a comparison lie
+# And where the runs of a comparison lie.
+COMPARED = {"methods": "methods/bagel_tiny", "methods_seeds": "methods/bagel_tiny"}
 
 
 @pytest.fixture(scope="module")

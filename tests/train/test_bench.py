@@ -90,7 +90,7 @@ def test_passed(dtype: str, recompilations: int, pixels: float, good: bool) -> N
     [
         (
             "speed",
-            "no benchmark 'speed'; known are rewards, rollout, attention, update, cycle.",
+            "no benchmark 'speed'; known are rewards, rollout, attention, update, cycle, choosing.",
         ),
         ("rollout", "the flag --model is missing"),
         ("rollout --model=x --batch=0", "flag --batch=0: it must be at least 1"),
