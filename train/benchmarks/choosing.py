@@ -49,8 +49,8 @@ class Way(NamedTuple):
     """
 
     pictures: Pictures
-    evaluations: float
-    verdicts: float
+    evaluations: int
+    verdicts: int
 
 
 def define() -> flags.FlagValues:
@@ -90,14 +90,14 @@ def run(f: flags.FlagValues, config: RunConfig) -> dict[str, Any]:
     name = f.model or config.model
     model, roles = open_roles(name)
     prompts = prompt_set(config.eval.seed, f.prompts)
-    bench = Bench(model, roles, config.language, config.eval, prompts)
-    ways = bench.ways(f.several, f.wide, f.verifiers)
-    scores = {name: bench.scored(way.pictures) for name, way in ways.items()}
+    gallery = Gallery(model, roles, config.language, config.eval, prompts)
+    ways = gallery.ways(f.several, f.wide, f.verifiers)
+    scores = {name: gallery.scored(way.pictures) for name, way in ways.items()}
     return {
         "benchmark": "choosing",
         "model": name,
         "settings": {"prompts": f.prompts, "several": f.several, "wide": f.wide},
-        "steps": steps_of(model.backbone.spec, bench.sampler),
+        "steps": steps_of(model.backbone.spec, gallery.sampler),
         "seed": config.eval.seed,
         "jax": jax.__version__,
         "ways": {name: _told(way, scores, name, f.several) for name, way in ways.items()},
@@ -125,7 +125,7 @@ def best(several: int, verifier: str) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
+class Gallery:
     """A model that draws prompts and looks at its drawings.
 
     Attributes:
