@@ -46,11 +46,13 @@ class Way(NamedTuple):
       pictures: what comes out.
       evaluations: of the network, per picture.
       verdicts: pictures that are looked at, per picture that comes out.
+      rival: name of the way that it is compared with beside one drawing; empty if none.
     """
 
     pictures: Pictures
     evaluations: int
     verdicts: int
+    rival: str = ""
 
 
 def define() -> flags.FlagValues:
@@ -100,22 +102,21 @@ def run(f: flags.FlagValues, config: RunConfig) -> dict[str, Any]:
         "steps": steps_of(model.backbone.spec, gallery.sampler),
         "seed": config.eval.seed,
         "jax": jax.__version__,
-        "ways": {name: _told(way, scores, name, f.several) for name, way in ways.items()},
+        "ways": {name: _told(way, scores, name) for name, way in ways.items()},
     }
 
 
-def _told(way: Way, scores: Mapping[str, Scores], name: str, several: int) -> dict[str, Any]:
-    """A way's score, gain over one drawing and, if it prunes, over the best of several."""
-    picked = lambda table: table[GENERATION][DRAWN][ALL]
-    own, verifier = scores[name], name.rpartition(" by ")[2]
+def _told(way: Way, scores: Mapping[str, Scores], name: str) -> dict[str, Any]:
+    """A way's score, and its gain over one drawing and over its rival."""
+    picked, own = lambda table: table[GENERATION][DRAWN][ALL], scores[name]
     found = {
         "evaluations": way.evaluations,
         "verdicts": way.verdicts,
         "points": picked(summary(own)),
         "gain": picked(compare(scores[ONE], own)),
     }
-    if name.startswith("search"):
-        found["less_best"] = picked(compare(scores[best(several, verifier)], own))
+    if way.rival:
+        found["less_best"] = picked(compare(scores[way.rival], own))
     return found
 
 
@@ -169,11 +170,12 @@ class Gallery:
             language, grid = LANGUAGES[self.language], self.sampler.grid
             solver = self.roles["solver"]
             verifier = Verifier(self.model, solver, language, name, grid, longest)
-            ways[best(several, name)] = pick(looked(verifier, texts, drawn))
-            ways[f"search of {wide} by {name}"] = self._searched(verifier, wide)
+            rival = best(several, name)
+            ways[rival] = pick(looked(verifier, texts, drawn))
+            ways[f"search of {wide} by {name}"] = self._searched(verifier, wide, rival)
         return ways
 
-    def _searched(self, verifier: Verifier, wide: int) -> Way:
+    def _searched(self, verifier: Verifier, wide: int, rival: str) -> Way:
         """The survivor of a search for every prompt."""
         model, plan = self.model, plan_of(wide, 1)
         key, painter = jax.random.key(self.settings.seed), self.roles["generator"]
@@ -185,7 +187,7 @@ class Gallery:
             verdict = partial(verifier, [text])
             found.append(pruned(model, painter, own, self.sampler, verdict, noise, plan))
         pictures = np.stack([np.asarray(to_uint8(one.pixels))[0] for one in found])
-        return Way(pictures, found[0].evaluations, found[0].verdicts)
+        return Way(pictures, found[0].evaluations, found[0].verdicts, rival)
 
 
 def looked(
