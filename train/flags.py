@@ -106,6 +106,7 @@ def parse(
         rest = values(["asg-jax", *argv])[1:]
     except flags.Error as error:
         text = re.sub(r"flag (--\w+)=None: .*", r"the flag \1 is missing", str(error))
+        text = re.sub(r"flag (--\S+)=.* is not a dict\.$", r"\1 has fields; set one of them", text)
         raise UserError(f"{text.rstrip('.')}; see `asg-jax COMMAND --help`.") from error
     if words is not None and len(rest) != words:
         raise UserError(f"expected {words} words beside the flags, got {len(rest)}: {usage}")
@@ -177,7 +178,29 @@ def _open_config(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     delattr(values, CONFIG)
     try:
         config_flags.DEFINE_config_dict(CONFIG, config, flag_values=values, sys_argv=rest)
-    except (AttributeError, KeyError, ValueError, TypeError) as error:  # of a misspelt field
-        text = " ".join(str(error.args[0]).split())
-        raise UserError(f"the config has no field {text}") from error
+    except (AttributeError, LookupError, ValueError, TypeError) as error:
+        fault = next(filter(None, (_misnamed(config, word) for word in rest)), str(error))
+        raise UserError(" ".join(fault.split())) from error
     return rest
+
+
+def _misnamed(config: ConfigDict, word: str) -> str:
+    """What is wrong with a flag that names no field of the config; else empty."""
+    flag, *path = word.partition("=")[0].split(".")
+    if flag.removeprefix("--no").removeprefix("--") != CONFIG:
+        return ""
+    node: Any = config
+    for depth, name in enumerate(path):
+        fault = f"the config has no field '{'.'.join(path[: depth + 1])}'"
+        if not isinstance(node, ConfigDict):
+            return f"{fault}, for '{'.'.join(path[:depth])}' has none."
+        name, _, index = name.removesuffix("]").partition("[")  # of a tuple
+        if name not in node:
+            near = difflib.get_close_matches(name, list(node), n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(node)}."
+            return f"{fault}; {hint}"
+        node = node[name]
+        places = [str(n) for n in range(len(node))] if isinstance(node, tuple) else []
+        if index and index not in places:
+            return f"{fault}; '{name}' has {', '.join(places) or 'no places'}."
+    return ""

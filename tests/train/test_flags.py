@@ -62,8 +62,14 @@ def test_the_last_config_wins_wherever_it_stands(run) -> None:
 @pytest.mark.parametrize(
     "word, message",
     [
-        ("--config.sede=3", 'Did you mean "seed"'),
-        ("--config.prt.on=true", 'Did you mean "part"'),
+        ("--config.sede=3", "the config has no field 'sede'; did you mean 'seed'?"),
+        ("--config.prt.on=true", "the config has no field 'prt'; did you mean 'part'?"),
+        ("--config.part.width=3", "no field 'part.width'; known are on, span."),
+        ("--noconfig.part.off", "no field 'part.off'; "),
+        ("--config.seed.of=3", "no field 'seed.of', for 'seed' has none."),
+        ("--config.part.span[2]=3", "no field 'part.span[2]'; 'span' has 0, 1."),
+        ("--config.seed[0]=3", "no field 'seed[0]'; 'seed' has no places."),
+        ("--config.part=3", "--config.part has fields; set one of them"),
         ("--config.seed=three", "--config.seed=three"),
         ("--config.seed", "Missing value"),
         ("--confg=x", "Did you mean: config"),

@@ -90,7 +90,7 @@ def test_without_headroom_less_is_measured_and_nothing_written(
         ([], "--model is missing"),
         (["--model=/no/such"], "there is no folder /no/such"),
         (["--model=x", "--against=x"], "the same model"),
-        (["--model=x", "--config.eval.sede=1"], 'Did you mean "seed"'),
+        (["--model=x", "--config.eval.sede=1"], "no field 'eval.sede'; did you mean 'seed'?"),
         (["--model=x", "--config.eval.questions=10"], "multiple of config.eval.per_picture"),
         (
             ["--model=x", "--config.eval.seed=-1", "--config.eval.guidance=nan"],
