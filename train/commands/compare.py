@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 from absl import flags
 
-from asg_jax.errors import UserError
 from asg_jax.models.places import place
 from asg_jax.train.evolve.ablations import share_judgement
 from asg_jax.train.evolve.comparisons import chosen, compared, markdown, priced, within
 from asg_jax.train.evolve.config import RunConfig, read
 from asg_jax.train.evolve.files import write_tables
 from asg_jax.train.evolve.run import finish
-from asg_jax.train.evolve.typed import changed
-from asg_jax.train.flags import load_config, number, parse, seeds
+from asg_jax.train.flags import define_config, number, parse, seeds
 
 USAGE = (
     "usage: asg-jax compare [--methods=A,B] [--budget=TOKENS] [--base=CONFIG] [--set=FIELD=VALUE]"
@@ -34,7 +30,9 @@ def define() -> flags.FlagValues:
     flags.DEFINE_list("methods", [], "Which of them; all by default.", f)
     number(f, "budget", 8e6, "Token-forwards of each run.", float, above=0)
     flags.DEFINE_list("seeds", ["0", "1", "2"], "Of the runs, and of as many controls.", f)
-    flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the config of every run.", f)
+    flags.DEFINE_multi_string(
+        "set", [], "FIELD=VALUE, as after --config. in evolve, for every run.", f
+    )
     flags.DEFINE_string("workdir", "runs/methods", "Of the runs, one folder each.", f)
     flags.DEFINE_string("out", "docs/methods", "Files OUT.json and OUT.md with the gains.", f)
     return f
@@ -70,26 +68,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _config(name: str, method: str, settings: Sequence[str]) -> RunConfig:
-    """The config of a method's run.
-
-    Raises:
-      UserError: a setting is not FIELD=VALUE.
-    """
-    config = read(load_config(f"{name}:{method}").to_dict())
-    for setting in settings:
-        field, equals, value = setting.partition("=")
-        try:
-            config = changed(config, {field: _value(value)} if equals else {"": None})
-        except (AttributeError, KeyError, TypeError) as error:
-            raise UserError(
-                f"--set={setting} names no setting of {method}; write FIELD=VALUE, such as"
-                " eval.questions=400."
-            ) from error
-    return config
-
-
-def _value(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        return text
+    """The config of a method's run."""
+    f = flags.FlagValues()
+    define_config(f, f"{name}:{method}")
+    parse(f, [f"--config.{setting}" for setting in settings], USAGE)
+    return read(f.config.to_dict())
