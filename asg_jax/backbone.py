@@ -368,9 +368,18 @@ class Backbone(Protocol):
         ...
 
     def terms(
-        self, params: Params, condition: PyTree, target: Target, draw: Draw | None
+        self,
+        params: Params,
+        condition: PyTree,
+        target: Target,
+        draw: Draw | None,
+        sampler: Sampler | None = None,
     ) -> Flow | Bits:
-        """What the native training loss compares, without guidance; bits need no draw."""
+        """What the native training loss compares, without guidance.
+
+        Flows need a draw. Bits need none; with a sampler their logits are those of the distribution
+        that it draws from, guidance and temperature included (but for `top_p`).
+        """
         ...
 
 

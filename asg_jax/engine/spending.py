@@ -12,6 +12,7 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from asg_jax.backbone import Prompt, Sampler
@@ -58,9 +59,14 @@ def text_update(lesson: TextLesson) -> int:
 
 
 def drawing_update(lesson: DrawingLesson, objective: Any, sampler: Sampler) -> int:
-    """Token-forwards of an update on drawings; an older policy beside the others costs one more."""
-    steps = sampler.steps - 1
+    """Token-forwards of an update on drawings; an older policy beside the others costs one more.
+
+    Bits that were drawn with guidance are learned from with it, in two branches.
+    """
+    values, steps = lesson.drawn.values, sampler.steps - 1
     by_steps = objective.name == "flow_grpo" or getattr(objective, "likelihood", "") == "steps"
     times = steps if by_steps else getattr(objective, "draws", 1)
-    tokens = rows(lesson.request) + times * picture_tokens(lesson.drawn.values)
+    if jnp.issubdtype(values.dtype, jnp.integer):
+        times = evaluations(sampler, "bits")
+    tokens = rows(lesson.request) + times * picture_tokens(values)
     return (PASSES + objective.anchored) * tokens

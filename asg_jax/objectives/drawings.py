@@ -222,9 +222,9 @@ def fault(objective: DrawingObjective, kind: str, sampler: Sampler) -> str:
             "likelihoods by steps need a stochastic sampler; set sampler.noise_level above 0 and"
             " sampler.guidance to 1"
         )
-    if kind == "bits" and (sampler.guidance > 1 or sampler.temperature != 1 or sampler.top_p < 1):
+    if kind == "bits" and sampler.top_p < 1:
         return (
-            "bits are learned from under the distribution that they were drawn from; set"
-            " sampler.guidance, sampler.temperature and sampler.top_p to 1"
+            "bits are learned from under the distribution that they were drawn from, which must"
+            " leave none out; set sampler.top_p to 1"
         )
     return ""

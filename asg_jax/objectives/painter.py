@@ -97,10 +97,10 @@ class Painter:
         return terms
 
     def logits(self, lesson: DrawingLesson, adapter: Adapter | None) -> Array:
-        """Logits of the drawn bits, teacher-forced."""
+        """Logits of the drawn bits, teacher-forced, as the sampler joined and softened them."""
         params, condition = self.conditioned(lesson, adapter)
         target = Target(lesson.drawn.values, self.sampler.grid)
-        terms = self.backbone.terms(params, condition, target, None)
+        terms = self.backbone.terms(params, condition, target, None, self.sampler)
         assert isinstance(terms, Bits)  # by the kind of the backbone
         return terms.logits
 

@@ -23,6 +23,7 @@ from asg_jax.backbone import (
     encode,
     host,
 )
+from asg_jax.ops.bits import bit_log_probs
 from asg_jax.ops.flow import start_noise
 from asg_jax.rollout.image import draw as sample
 from asg_jax.rollout.text import Texts, predicting_states
@@ -38,8 +39,8 @@ def check_backbone(
     Texts: a prompt computed once and gone on from gives the states of teacher forcing; padding and
     the other prompts of a batch change nothing; what is encoded comes back. Drawings: they have the
     size of the grid and values in [0, 1], come from their keys alone, are what the last preview
-    shows, and the native loss compares arrays of their shape. The programs have no side effects and
-    give the same bits twice.
+    shows, and the native loss compares arrays of their shape; bits are as likely to it as they were
+    when drawn, guidance included. The programs have no side effects and give the same bits twice.
 
     Args:
       backbone: computes in float32, and is small enough to run here.
@@ -185,27 +186,30 @@ class Check:
         backbone, spec = self.backbone, self.backbone.spec
         request = self.processor.prompt([["a red circle"], ["two crosses"]], "draw")
         keys = jax.random.split(jax.random.key(2), (2, G))
+        bits = spec.kind == "bits"
+        sampler = replace(self.sampler, guidance=2.0) if bits else self.sampler
 
         def terms(params, request, keys):
-            target = sample(backbone, params, request, keys, self.sampler)
+            target = sample(backbone, params, request, keys, sampler)
             prompts = encode(backbone, params, request)
-            condition = backbone.condition(params, prompts, keys[:, 0])
+            condition = backbone.condition(params, prompts, target.keys)
             values = target.values
-            goal = Target(values, self.sampler.grid)
-            if spec.kind == "bits":
-                return values, backbone.terms(params, condition, goal, None)
+            goal = Target(values, sampler.grid)
+            if bits:
+                return target.log_probs, backbone.terms(params, condition, goal, None, sampler)
             noise = start_noise(keys, *values.shape[2:])
             times = jnp.full(keys.shape, 0.5)
             found = backbone.terms(params, condition, goal, Draw(times, noise))
             mixed = 0.5 * values + 0.5 * noise
-            grid = self.sampler.grid
-            return values, found, backbone.velocity(params, condition, mixed, times, grid)
+            return values, found, backbone.velocity(params, condition, mixed, times, sampler.grid)
 
         values, found, *moved = self.run(terms, self.params, request, keys)
-        if spec.kind == "bits":
+        if bits:
             assert isinstance(found, Bits), "`terms` gives no Bits"
             shape = (*found.bits.shape, 2)
             assert found.logits.shape == shape, f"logits have shape {found.logits.shape}"
+            again = bit_log_probs(found.logits, found.bits)
+            self.same(again, values, "`terms` differs from the distribution that was drawn from")
             return
         assert isinstance(found, Flow), "`terms` gives no Flow"
         assert found.prediction.shape == values.shape, "`terms` and drawings differ in shape"

@@ -100,7 +100,9 @@ class Toy:
         rows = jnp.stack([rows, -rows], axis=-1)[:, None, None]
         return jnp.broadcast_to(rows, (*shape, 2))
 
-    def terms(self, params: Params, condition: Array, target: Target, draw: Any):
+    def terms(
+        self, params: Params, condition: Array, target: Target, draw: Any, sampler: Any = None
+    ):
         if self.kind == "bits":
             logits = self.logits(params, condition, target.values.shape)
             return Bits(logits, target.values)

@@ -140,7 +140,14 @@ class FlowBackbone(TextBackbone[Network], ABC):
         grid: tuple[int, int],
     ) -> Float[Array, "B G L C"]: ...
 
-    def terms(self, params: Params, condition: Any, target: Target, draw: Draw | None) -> Flow:
+    def terms(
+        self,
+        params: Params,
+        condition: Any,
+        target: Target,
+        draw: Draw | None,
+        sampler: Sampler | None = None,
+    ) -> Flow:
         if draw is None:
             raise ValueError("a flow backbone needs times and noise to compare velocities")
         t = draw.t[..., None, None]

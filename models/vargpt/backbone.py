@@ -113,14 +113,25 @@ class VargptBackbone(TextBackbone[Vargpt]):
         raise ValueError("a backbone that draws bits has no velocity; compare its terms")
 
     def terms(
-        self, params: Params, condition: Condition, target: Target, draw: Draw | None
+        self,
+        params: Params,
+        condition: Condition,
+        target: Target,
+        draw: Draw | None,
+        sampler: Sampler | None = None,
     ) -> Bits:
         model, schedule = self.model(params), self.config.schedule(target.grid)
-        main = condition.main
-        assert main.prefix is not None  # only the release's own rollouts forget it
-        tokens = model.sequence(main.modulation.first, entering(target), schedule)
-        hidden = model.language_states(main.prefix, tokens, schedule)
-        return Bits(model.decoder_logits(main, hidden, schedule), target.values & 1)
+        branch = condition.main if sampler is None else drawing.branch_of(condition, sampler)
+        assert branch.prefix is not None  # only the release's own rollouts forget it
+        first, bits = branch.modulation.first, entering(target)
+        bits = jnp.repeat(bits, first.shape[0] // bits.shape[0], axis=0)
+        hidden = model.language_states(
+            branch.prefix, model.sequence(first, bits, schedule), schedule
+        )
+        logits = model.decoder_logits(branch, hidden, schedule)
+        if sampler is not None:
+            logits = drawing.guided_logits(logits, sampler)
+        return Bits(logits, target.values & 1)
 
 
 def entering(target: Target) -> Int[Array, "*batch L C"]:

@@ -196,10 +196,7 @@ def choose(
 def scale_logits(
     model: Vargpt, condition: Condition, rollout: Rollout, scale: int, sampler: Sampler
 ) -> tuple[Float[Array, "B G n bits 2"], Rollout]:
-    """Logits of one scale, divided by the temperature, then guided; the caches grow.
-
-    With guidance c the logits are c main + (1 - c) absent.
-    """
+    """Logits of one scale as they are sampled; the caches grow."""
     schedule = model.config.schedule(sampler.grid)
     branch = branch_of(condition, sampler)
     part, levels = schedule.part(scale), schedule.levels[schedule.part(scale)]
@@ -213,11 +210,22 @@ def scale_logits(
         past=past,
     )
     decoder = jax.tree.map(lambda x, y: _write(x, y, part.start), rollout.decoder, new)
-    logits = model.decoder.logits(x, branch.modulation) / sampler.temperature
-    if sampler.guidance > 1:
-        main, absent = logits[0::2], logits[1::2]
-        logits = sampler.guidance * main + (1 - sampler.guidance) * absent
+    logits = guided_logits(model.decoder.logits(x, branch.modulation), sampler)
     return logits, replace(rollout, language=language, decoder=decoder)
+
+
+def guided_logits(
+    logits: Float[Array, "B1 G n bits 2"], sampler: Sampler
+) -> Float[Array, "B G n bits 2"]:
+    """Logits of a sampler's branches, divided by its temperature, then joined.
+
+    With guidance c they are c main + (1 - c) absent.
+    """
+    logits = logits / sampler.temperature
+    if sampler.guidance <= 1:
+        return logits
+    main, absent = logits[0::2], logits[1::2]
+    return sampler.guidance * main + (1 - sampler.guidance) * absent
 
 
 def language_step(

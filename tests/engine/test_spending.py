@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from asg_jax.backbone import Sampler
 from asg_jax.engine.spending import drawing_update, evaluations, rows, text_tokens, text_update
-from asg_jax.objectives.drawings import NFT, DrawingDPO, FlowGRPO
+from asg_jax.objectives.drawings import NFT, BitsGRPO, DrawingDPO, FlowGRPO
 from asg_jax.objectives.painter import DrawingLesson
 from asg_jax.objectives.texts import Said, TextLesson
 from asg_jax.rollout.image import Drawings
@@ -43,4 +43,8 @@ def test_an_update_is_four_forwards_of_what_it_looks_at() -> None:
     cost = lambda objective: drawing_update(lesson, objective, SAMPLER)
     assert cost(DrawingDPO(draws=2)) == 4 * (6 + 2 * 36)
     assert cost(NFT(draws=2)) == 5 * (6 + 2 * 36)  # and the older policy
+    bits = replace(lesson, drawn=Drawings(jnp.zeros((2, 3, 6, 5), int), NOTHING, NOTHING, NOTHING))
+    guided = replace(SAMPLER, guidance=2.0)
+    assert drawing_update(bits, BitsGRPO(), SAMPLER) == 4 * (6 + 36)
+    assert drawing_update(bits, BitsGRPO(), guided) == 4 * (6 + 2 * 36)
     assert cost(FlowGRPO()) == cost(DrawingDPO(likelihood="steps")) == 4 * (6 + 9 * 36)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from asg_jax.backbone import Sampler
 from asg_jax.models.registry import open_model
 from asg_jax.signals.table import DRAWINGS, QUESTIONS, Signal
 from asg_jax.testing import Toy, ToyProcessor, check_backbone, check_signal, make_tiny, toy
@@ -55,6 +56,12 @@ class Fixed(Toy):
         return super().pixels(params, condition, target, keys.at[:].set(keys[0, 0]))
 
 
+class Cold(Toy):
+    def terms(self, params, condition, target, draw, sampler=None):
+        found = super().terms(params, condition, target, draw)
+        return replace(found, logits=found.logits / (sampler or Sampler(toy.GRID)).guidance)
+
+
 class Mute(ToyProcessor):
     def text(self, ids):
         return super().text(ids).upper()
@@ -68,6 +75,7 @@ class Mute(ToyProcessor):
         (Padded(), ToyProcessor(), "differs from `hidden`"),
         (Bright(), ToyProcessor(), r"pixels are not in \[0, 1\]"),
         (Fixed(), ToyProcessor(), "two keys draw one picture"),
+        (Cold("bits"), ToyProcessor(), "differs from the distribution that was drawn from"),
         (Toy(), Mute(), "comes back as"),
         (object(), ToyProcessor(), "lacks a function"),
     ],

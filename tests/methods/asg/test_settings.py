@@ -65,11 +65,11 @@ def test_objectives_train_their_kinds_only(objective: DrawingObjective) -> None:
             check(settings, kind)
 
 
-@pytest.mark.parametrize("change", [{"guidance": 3.0}, {"temperature": 0.5}, {"top_p": 0.9}])
-def test_bits_are_learned_from_as_they_were_drawn(change: dict) -> None:
+def test_bits_are_learned_from_as_they_were_drawn() -> None:
     plain = drawing(BitsGRPO(), sampler=STOCHASTIC)
-    with pytest.raises(UserError, match=r"set sampler.guidance, .* to 1\."):
-        check(replace(plain, sampler=replace(STOCHASTIC, **change)), "bits")
+    check(replace(plain, sampler=replace(STOCHASTIC, guidance=3.0, temperature=0.5)), "bits")
+    with pytest.raises(UserError, match=r"set sampler.top_p to 1\."):
+        check(replace(plain, sampler=replace(STOCHASTIC, top_p=0.9)), "bits")
 
 
 @pytest.mark.parametrize("name", CHANGES)

@@ -62,8 +62,8 @@ def sample(vargpt):
     return partial(run, vargpt.params)
 
 
-def score(vargpt, params, condition, values):
-    terms = vargpt.backbone.terms(params, condition, Target(values, grid("sq")), None)
+def score(vargpt, params, condition, values, sampler=None):
+    terms = vargpt.backbone.terms(params, condition, Target(values, grid("sq")), None, sampler)
     log_probs = jax.nn.log_softmax(terms.logits)
     return jnp.take_along_axis(log_probs, terms.bits[..., None], axis=-1)[..., 0]
 
@@ -85,11 +85,17 @@ def test_it_draws_the_grids_of_its_templates(vargpt):
     assert all(vargpt.backbone.config.schedule(grid).grid == grid for grid in spec.grids)
 
 
-def test_teacher_forcing_gives_the_log_probs_of_sampling(vargpt, condition, sample, plain, shape):
+@pytest.mark.parametrize("guidance, temperature", [(1.0, 1.0), (2.0, 0.8)])
+def test_teacher_forcing_gives_the_log_probs_of_sampling(
+    vargpt, condition, sample, plain, shape, guidance: float, temperature: float
+):
     """For every bit of every sample, after absent prompts too."""
-    state = sample(condition, keys(3, 2), plain)
+    sampler = replace(plain, guidance=guidance, temperature=temperature)
+    state = sample(condition, keys(3, 2), sampler)
     assert isinstance(state.trace, BitsTrace)
-    again = jax.jit(partial(score, vargpt))(vargpt.params, condition, state.trace.bits)
+    again = jax.jit(partial(score, vargpt), static_argnums=3)(
+        vargpt.params, condition, state.trace.bits, sampler
+    )
     assert state.trace.log_probs.shape == (3, 2, *shape)
     np.testing.assert_allclose(again, state.trace.log_probs, atol=2e-4)
     assert 0.2 < float(state.trace.bits.mean()) < 0.8
