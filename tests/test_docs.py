@@ -27,7 +27,11 @@ REPORTS = {
     "blip3o.json": "seeds",
 }
 # And where the runs of a comparison lie.
-COMPARED = {"methods": "methods/bagel_tiny", "methods_seeds": "methods/bagel_tiny"}
+COMPARED = {
+    "methods": "methods/bagel_tiny",
+    "methods_seeds": "methods/bagel_tiny",
+    "methods_vargpt": "methods/vargpt_tiny",
+}
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +95,21 @@ def test_the_methods_are_compared_as_their_runs_say(runs, name):
                     numbers(own)
                 )
     assert (DOCS / f"{name}.md").read_text() == "\n".join(comparison(found)) + "\n"
+
+
+def test_the_results_show_what_is_drawn_without_guidance(runs):
+    folder = runs["methods/vargpt_tiny/gvu_0"].parent / "unguided"
+    results = (DOCS / "results.md").read_text()
+    for path in folder.iterdir():
+        said = json.loads(path.read_text())
+        assert said["settings"]["guidance"] == 1
+        run, difference = (
+            said["tables"][name]["generation"]["drawn"]["all"]
+            for name in (f"runs/methods_vargpt/{path.stem}", "difference")
+        )
+        gain = text({"value": difference[0], "ci95": difference[1:]})
+        assert f"| `{path.stem}` | {run[0]:.1f} | {gain} |" in results
+    assert len(list(folder.iterdir())) == 6
 
 
 @pytest.mark.parametrize("name", ["choosing.json", "choosing_vargpt.json"])

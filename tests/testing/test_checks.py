@@ -1,6 +1,7 @@
 """The checks pass what keeps the protocol, and name what does not."""
 
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +59,7 @@ class Fixed(Toy):
 
 class Cold(Toy):
     def terms(self, params, condition, target, draw, sampler=None):
-        found = super().terms(params, condition, target, draw)
+        found: Any = super().terms(params, condition, target, draw)
         return replace(found, logits=found.logits / (sampler or Sampler(toy.GRID)).guidance)
 
 
