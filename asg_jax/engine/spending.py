@@ -61,7 +61,7 @@ def text_update(lesson: TextLesson) -> int:
 def drawing_update(lesson: DrawingLesson, objective: Any, sampler: Sampler) -> int:
     """Token-forwards of an update on drawings; an older policy beside the others costs one more.
 
-    Bits that were drawn with guidance are learned from with it, in two branches.
+    Bits need no draws; those that were drawn with guidance are learned from in its two branches.
     """
     values, steps = lesson.drawn.values, sampler.steps - 1
     by_steps = objective.name == "flow_grpo" or getattr(objective, "likelihood", "") == "steps"

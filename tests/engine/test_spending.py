@@ -45,6 +45,7 @@ def test_an_update_is_four_forwards_of_what_it_looks_at() -> None:
     assert cost(NFT(draws=2)) == 5 * (6 + 2 * 36)  # and the older policy
     bits = replace(lesson, drawn=Drawings(jnp.zeros((2, 3, 6, 5), int), NOTHING, NOTHING, NOTHING))
     guided = replace(SAMPLER, guidance=2.0)
-    assert drawing_update(bits, BitsGRPO(), SAMPLER) == 4 * (6 + 36)
+    for objective in (BitsGRPO(), DrawingDPO(draws=2)):  # bits are scored once
+        assert drawing_update(bits, objective, SAMPLER) == 4 * (6 + 36)
     assert drawing_update(bits, BitsGRPO(), guided) == 4 * (6 + 2 * 36)
     assert cost(FlowGRPO()) == cost(DrawingDPO(likelihood="steps")) == 4 * (6 + 9 * 36)
