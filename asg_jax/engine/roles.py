@@ -247,7 +247,8 @@ def improve_painter(
         return objective.losses(painter, adapter, lesson, beta)
 
     improved = improve(optimizer, role, state, loss, lesson, key, dropout, slices)
-    return _priced(improved, drawing_update(lesson, objective, painter.sampler))
+    kind = painter.backbone.spec.kind
+    return _priced(improved, drawing_update(lesson, objective, painter.sampler, kind))
 
 
 def _priced(improved: Improved, tokens: int) -> Improved:

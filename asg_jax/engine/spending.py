@@ -12,7 +12,6 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from asg_jax.backbone import Prompt, Sampler
@@ -58,15 +57,15 @@ def text_update(lesson: TextLesson) -> int:
     return PASSES * (rows(said.request) + said.texts.ids.size + said.rollout.ids.size)
 
 
-def drawing_update(lesson: DrawingLesson, objective: Any, sampler: Sampler) -> int:
+def drawing_update(lesson: DrawingLesson, objective: Any, sampler: Sampler, kind: str) -> int:
     """Token-forwards of an update on drawings; an older policy beside the others costs one more.
 
     Bits need no draws; those that were drawn with guidance are learned from in its two branches.
     """
-    values, steps = lesson.drawn.values, sampler.steps - 1
     by_steps = objective.name == "flow_grpo" or getattr(objective, "likelihood", "") == "steps"
-    times = steps if by_steps else getattr(objective, "draws", 1)
-    if jnp.issubdtype(values.dtype, jnp.integer):
-        times = evaluations(sampler, "bits")
-    tokens = rows(lesson.request) + times * picture_tokens(values)
+    if kind == "bits":
+        times = evaluations(sampler, kind)
+    else:
+        times = sampler.steps - 1 if by_steps else getattr(objective, "draws", 1)
+    tokens = rows(lesson.request) + times * picture_tokens(lesson.drawn.values)
     return (PASSES + objective.anchored) * tokens

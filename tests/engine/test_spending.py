@@ -40,12 +40,11 @@ def test_an_update_is_four_forwards_of_what_it_looks_at() -> None:
     assert text_update(TextLesson(said, NOTHING, NOTHING)) == 4 * (6 + 6 + 24)
     drawn = Drawings(jnp.zeros((2, 3, 6, 5)), NOTHING, NOTHING, NOTHING)
     lesson = DrawingLesson(toy.request(2), drawn, NOTHING, NOTHING, NOTHING)
-    cost = lambda objective: drawing_update(lesson, objective, SAMPLER)
+    cost = lambda objective: drawing_update(lesson, objective, SAMPLER, "flow")
     assert cost(DrawingDPO(draws=2)) == 4 * (6 + 2 * 36)
     assert cost(NFT(draws=2)) == 5 * (6 + 2 * 36)  # and the older policy
-    bits = replace(lesson, drawn=Drawings(jnp.zeros((2, 3, 6, 5), int), NOTHING, NOTHING, NOTHING))
-    guided = replace(SAMPLER, guidance=2.0)
-    for objective in (BitsGRPO(), DrawingDPO(draws=2)):  # bits are scored once
-        assert drawing_update(bits, objective, SAMPLER) == 4 * (6 + 36)
-    assert drawing_update(bits, BitsGRPO(), guided) == 4 * (6 + 2 * 36)
+    for objective in (BitsGRPO(), DrawingDPO(draws=2)):  # bits are scored once, or with guidance
+        assert drawing_update(lesson, objective, SAMPLER, "bits") == 4 * (6 + 36)
+        guided = replace(SAMPLER, guidance=3.0)
+        assert drawing_update(lesson, objective, guided, "bits") == 4 * (6 + 2 * 36)
     assert cost(FlowGRPO()) == cost(DrawingDPO(likelihood="steps")) == 4 * (6 + 9 * 36)

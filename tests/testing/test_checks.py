@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from asg_jax.backbone import Sampler
 from asg_jax.models.registry import open_model
 from asg_jax.signals.table import DRAWINGS, QUESTIONS, Signal
 from asg_jax.testing import Toy, ToyProcessor, check_backbone, check_signal, make_tiny, toy
@@ -58,9 +57,9 @@ class Fixed(Toy):
 
 
 class Cold(Toy):
-    def terms(self, params, condition, target, draw, sampler=None):
+    def terms(self, params, condition, target, draw, sampler: Any = None):
         found: Any = super().terms(params, condition, target, draw)
-        return replace(found, logits=found.logits / (sampler or Sampler(toy.GRID)).guidance)
+        return replace(found, logits=found.logits / sampler.guidance)
 
 
 class Mute(ToyProcessor):
