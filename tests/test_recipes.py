@@ -29,7 +29,7 @@ from asg_jax.train import flags
 from asg_jax.train.commands import evolve
 from asg_jax.train.data.loading import Source
 from asg_jax.train.evolve import run as evolve_run
-from asg_jax.train.evolve.config import Replay, read
+from asg_jax.train.evolve.config import Replaying, read
 from asg_jax.train.evolve.logs import read_metrics
 from tests.conftest import ROOT
 from tests.train.evolve.fake import CONFIG, PRESET, FakeMethod, make_parts
@@ -176,7 +176,7 @@ def test_a_data_source_gives_pictures_by_number(tmp_path: Path, monkeypatch) -> 
     parts = lambda config: replace(make_parts(method), source=source)
     monkeypatch.setattr(methods, "METHODS", {"fake": PRESET})
     monkeypatch.setattr(evolve_run, "assemble", parts)
-    asg_jax.evolve(replace(CONFIG, steps=4, replay=Replay(share=0.0)), tmp_path / "run")
+    asg_jax.evolve(replace(CONFIG, steps=4, replay=Replaying(share=0.0)), tmp_path / "run")
     seen = [n for ids in method.seen for n in ids]
     assert set(seen) == {0, 1, 2, 3, 4}
 

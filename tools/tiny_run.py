@@ -23,7 +23,7 @@ from asg_jax.models.places import new_folder
 from asg_jax.models.tokenizers import write_word_tokenizer
 from asg_jax.train.data import grammar
 from asg_jax.train.evaluate.settings import EvalSettings
-from asg_jax.train.evolve.config import Batch, Data, Replay, RunConfig, Saving
+from asg_jax.train.evolve.config import Batch, Data, Replaying, RunConfig, Saving
 from asg_jax.train.evolve.typed import as_config
 from tests.tiny import BABBLE, SETTINGS
 
@@ -56,7 +56,7 @@ def get_config(folder: str) -> ConfigDict:
         steps=8,
         data=Data(str(Path(folder) / PICTURES)),
         batch=Batch(understanding=2, generation=2),
-        replay=Replay(size=4, share=0.5),
+        replay=Replaying(size=4, share=0.5),
         checkpoint=Saving(every=2, keep=2),
         eval=EVAL,
     )

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from asg_jax.errors import UserError
 from asg_jax.models.registry import describe_model
 from asg_jax.train.ahead.chips import Chip, topology
-from asg_jax.train.ahead.programs import Report, measure
+from asg_jax.train.ahead.programs import ProgramReport, measure
 from asg_jax.train.evolve.config import RunConfig
 from asg_jax.train.evolve.parts import check_sizes, held_as, make_method
 from asg_jax.train.evolve.placement import MeshPlacement
@@ -36,7 +36,7 @@ class Entry:
 
     phase: str
     held: int
-    report: Report
+    report: ProgramReport
 
 
 @dataclass(frozen=True)
@@ -147,11 +147,11 @@ def fit(config: RunConfig, name: str, tell: Callable[[str], None]) -> Fit:
     if config.mesh.rollouts == "pmap":
         raise UserError("asg-jax fit knows config.mesh.rollouts=mesh only.")
     model = held_as(config, describe_model(config.model, config.dtype or None, mesh))
-    visits: list[tuple[Visit, Future[Report]]] = []
+    visits: list[tuple[Visit, Future[ProgramReport]]] = []
     with ThreadPoolExecutor(COMPILERS) as pool:
-        started: dict[int, Future[Report]] = {}
+        started: dict[int, Future[ProgramReport]] = {}
 
-        def compile_it(visit: Visit) -> Report:
+        def compile_it(visit: Visit) -> ProgramReport:
             label = f"{visit.phase}: {visit.name}"
             report = measure(label, visit.lowered, name, chip, mesh.size)
             tell(f"{label}: compiled in {report.compile_seconds:.0f} s")

@@ -28,7 +28,7 @@ class Collective:
 
 
 @dataclass(frozen=True)
-class Report:
+class ProgramReport:
     """What a program takes on one device of a topology; sizes in bytes.
 
     Attributes:
@@ -90,7 +90,7 @@ def compile_ahead(
     topology: str,
     chip: Chip,
     mesh: Mesh,
-) -> Report:
+) -> ProgramReport:
     """Compiles a program for devices that are not there and reads what it became.
 
     Args:
@@ -108,7 +108,7 @@ def compile_ahead(
 
 def measure(
     name: str, lowered: jax.stages.Lowered, topology: str, chip: Chip, devices: int
-) -> Report:
+) -> ProgramReport:
     """Compiles a lowered program and reads what it became; see `compile_ahead`.
 
     Args:
@@ -123,12 +123,12 @@ def measure(
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         spent = time.perf_counter() - start
-        return Report(name, topology, devices, chip.memory, spent, error=str(error)[:2000])
+        return ProgramReport(name, topology, devices, chip.memory, spent, error=str(error)[:2000])
     spent = time.perf_counter() - start
     memory, cost = compiled.memory_analysis(), Program(compiled.as_text() or "").total
     assert memory is not None  # every compiler for accelerators counts it
     travelled = sum(cost.collectives.values())
-    return Report(
+    return ProgramReport(
         name,
         topology,
         devices,

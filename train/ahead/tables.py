@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from asg_jax.train.ahead.programs import Report
+from asg_jax.train.ahead.programs import ProgramReport
 
 _COLUMNS = (
     "program",
@@ -23,7 +23,7 @@ _COLUMNS = (
 )
 
 
-def table(reports: Sequence[Report]) -> str:
+def table(reports: Sequence[ProgramReport]) -> str:
     """One line for each program, then the collectives of each; sizes are those of one device."""
     lines = aligned([_COLUMNS, *map(_row, reports)])
     return "\n".join([*lines, *(line for report in reports for line in remarks(report))])
@@ -36,7 +36,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return [pad(row).rstrip() for row in rows]
 
 
-def remarks(report: Report) -> list[str]:
+def remarks(report: ProgramReport) -> list[str]:
     """The collectives of a program, and what is not known or wrong about it."""
     lines = [
         f"{report.name}: {found.count} {kind}, {amount(found.bytes)}"
@@ -51,13 +51,13 @@ def remarks(report: Report) -> list[str]:
     return lines
 
 
-def write_json(path: Path, reports: Sequence[Report]) -> None:
+def write_json(path: Path, reports: Sequence[ProgramReport]) -> None:
     """All numbers of the reports, with the verdict and the bound of the memory needed."""
     found = [asdict(r) | {"needed": r.needed, "verdict": r.verdict} for r in reports]
     path.write_text(json.dumps(found, indent=2) + "\n")
 
 
-def _row(report: Report) -> tuple[str, ...]:
+def _row(report: ProgramReport) -> tuple[str, ...]:
     return (
         report.name,
         amount(report.arguments),

@@ -24,7 +24,7 @@ from asg_jax.prompts import LANGUAGES
 from asg_jax.train.choosing import plan_of, pruned, steps_of
 from asg_jax.train.evaluate.generation import DRAWN, draw_all, judge_pictures
 from asg_jax.train.evaluate.outcomes import ALL
-from asg_jax.train.evaluate.prompts import Prompt, prompt_set
+from asg_jax.train.evaluate.prompts import PicturePrompt, prompt_set
 from asg_jax.train.evaluate.scores import GENERATION, Scores, compare, summary
 from asg_jax.train.evaluate.settings import EvalSettings
 from asg_jax.train.evolve.config import RunConfig, read
@@ -141,7 +141,7 @@ class Gallery:
     roles: Mapping[str, Params]
     language: str
     settings: EvalSettings
-    prompts: Sequence[Prompt]
+    prompts: Sequence[PicturePrompt]
 
     @property
     def sampler(self) -> Sampler:

@@ -30,7 +30,7 @@ from asg_jax.train.data.scenes import (
 )
 from asg_jax.train.evaluate.detector import detect
 from asg_jax.train.evaluate.generation import draw_all
-from asg_jax.train.evaluate.prompts import Prompt, prompt_set
+from asg_jax.train.evaluate.prompts import PicturePrompt, prompt_set
 from asg_jax.train.evaluate.settings import EvalSettings
 
 VERSION = 1  # of the rendered scenes, their faults and the tricks
@@ -161,7 +161,7 @@ def faulty(caption: Caption, scene: Scene, kind: str, rng: np.random.Generator) 
     return None
 
 
-def _others(prompts: Sequence[Prompt], scenes: Sequence[Scene]) -> list[Scene | None]:
+def _others(prompts: Sequence[PicturePrompt], scenes: Sequence[Scene]) -> list[Scene | None]:
     """For each prompt the next scene, made for another one, that does not meet it."""
     rows = [(*scenes[n + 1 :], *scenes[:n]) for n in range(len(scenes))]
     unmet = lambda prompt, row: (s for s in row if not holds(prompt.caption, s.items))
@@ -169,7 +169,7 @@ def _others(prompts: Sequence[Prompt], scenes: Sequence[Scene]) -> list[Scene | 
 
 
 def _references(
-    prompts: Sequence[Prompt], rngs: Sequence[np.random.Generator]
+    prompts: Sequence[PicturePrompt], rngs: Sequence[np.random.Generator]
 ) -> UInt8[np.ndarray, "G H W 3"]:
     pairs = zip(prompts, rngs, strict=True)
     return np.array([render(scene_of(prompt.caption, rng), rng) for prompt, rng in pairs])

@@ -14,7 +14,7 @@ from asg_jax.models.registry import Model
 from asg_jax.train.evaluate.detector import detect
 from asg_jax.train.evaluate.generation import DRAWN, draw_all
 from asg_jax.train.evaluate.outcomes import ALL
-from asg_jax.train.evaluate.prompts import Prompt, prompt_set
+from asg_jax.train.evaluate.prompts import PicturePrompt, prompt_set
 from asg_jax.train.evaluate.scores import GENERATION, UNDERSTANDING, Table
 from asg_jax.train.evaluate.settings import EvalSettings
 from asg_jax.train.evaluate.understanding import GREEDY
@@ -26,7 +26,7 @@ PANELS = ((UNDERSTANDING, GREEDY, "kind"), (GENERATION, DRAWN, "category"))
 class Sheet(NamedTuple):
     """The first prompts of an evaluation and what was drawn for them."""
 
-    prompts: Sequence[Prompt]
+    prompts: Sequence[PicturePrompt]
     pictures: UInt8[np.ndarray, "N 32 32 3"]
 
 

@@ -17,7 +17,7 @@ from asg_jax.rollout.image import draw_pictures
 from asg_jax.train.evaluate.batches import in_batches, item_keys
 from asg_jax.train.evaluate.detector import detect
 from asg_jax.train.evaluate.outcomes import Outcomes
-from asg_jax.train.evaluate.prompts import STREAM, Prompt, prompt_set
+from asg_jax.train.evaluate.prompts import STREAM, PicturePrompt, prompt_set
 from asg_jax.train.evaluate.settings import EvalSettings
 
 # Measures: the only picture of a prompt; the best of several by the judge's own verdict, which
@@ -61,7 +61,7 @@ def judge_generation(
 
 
 def judge_pictures(
-    prompts: Sequence[Prompt], pictures: UInt8[np.ndarray, "K N 32 32 3"], seed: int
+    prompts: Sequence[PicturePrompt], pictures: UInt8[np.ndarray, "K N 32 32 3"], seed: int
 ) -> Outcomes:
     """Whether pictures meet their prompts; one is parsable if every cell holds an item or nothing.
 
@@ -92,7 +92,7 @@ def judge_pictures(
 def draw_all(
     model: Model,
     params: Params,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[PicturePrompt],
     wanted: Int[np.ndarray, "N 2"],
     settings: EvalSettings,
 ) -> UInt8[np.ndarray, "N 32 32 3"]:

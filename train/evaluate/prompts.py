@@ -21,7 +21,7 @@ STREAM = 100  # of random numbers, apart from those of the scenes
 
 
 @dataclass(frozen=True)
-class Prompt:
+class PicturePrompt:
     """A request for a picture.
 
     Attributes:
@@ -95,7 +95,7 @@ CATEGORIES: dict[str, Callable[[np.random.Generator], Caption]] = {
 }
 
 
-def prompt_set(seed: int, count: int = 900) -> list[Prompt]:
+def prompt_set(seed: int, count: int = 900) -> list[PicturePrompt]:
     """Prompts of every category in turn, in the openings that training uses.
 
     The n-th depends on the seed and n alone; some occur more than once, because there are only
@@ -104,9 +104,9 @@ def prompt_set(seed: int, count: int = 900) -> list[Prompt]:
     return [_prompt(seed, n) for n in range(count)]
 
 
-def _prompt(seed: int, n: int) -> Prompt:
+def _prompt(seed: int, n: int) -> PicturePrompt:
     rng = np.random.default_rng([seed, STREAM, n])
     category = list(CATEGORIES)[n % len(CATEGORIES)]
     caption = CATEGORIES[category](rng)
     wording = int(rng.integers(len(OPENINGS) - 1))
-    return Prompt(category, Caption(caption.groups, caption.relation, wording))
+    return PicturePrompt(category, Caption(caption.groups, caption.relation, wording))

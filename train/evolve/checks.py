@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 
 from asg_jax.train.data.scenes import CELLS, COLORS
 from asg_jax.train.evaluate.detector import detect
-from asg_jax.train.evaluate.prompts import Prompt
+from asg_jax.train.evaluate.prompts import PicturePrompt
 
 Lines = Sequence[Mapping[str, Any]]  # metrics of all steps, in order
 
@@ -79,7 +79,7 @@ def less_control(lines: Lines, control: Lines) -> list[dict[str, Any]]:
 
 
 def drawn_shares(
-    prompts: Sequence[Prompt], pictures: Mapping[str, UInt8[np.ndarray, "N 32 32 3"]]
+    prompts: Sequence[PicturePrompt], pictures: Mapping[str, UInt8[np.ndarray, "N 32 32 3"]]
 ) -> dict[str, Any]:
     """Which colours and how many items pictures show, next to what their prompts ask for.
 

@@ -49,7 +49,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Replay:
+class Replaying:
     """Drawn pictures that are learned from again.
 
     Attributes:
@@ -144,7 +144,7 @@ class RunConfig:
     steps: int = bounded(250, least=1)
     data: Data = Data()
     batch: Batch = Batch()
-    replay: Replay = Replay()
+    replay: Replaying = Replaying()
     checkpoint: Saving = Saving()
     mesh: MeshAxes = MeshAxes()
     eval: EvalSettings = EvalSettings()

@@ -7,7 +7,7 @@ import pytest
 from asg_jax.train.ahead.account import lines
 from asg_jax.train.ahead.chips import CHIPS, GIB
 from asg_jax.train.ahead.fit import Entry, Fit, plain
-from asg_jax.train.ahead.programs import Report
+from asg_jax.train.ahead.programs import ProgramReport
 from asg_jax.train.main import main
 from tests import goldens
 
@@ -15,7 +15,7 @@ CHIP = CHIPS["v5e"]
 
 
 def report(name, temporaries, seconds=1.0, error=""):
-    return Report(
+    return ProgramReport(
         name,
         "v5e:2x2",
         4,

@@ -8,12 +8,12 @@ from asg_jax.train.data.captions import holds, parse_caption
 from asg_jax.train.data.phrases import Pick
 from asg_jax.train.data.scenes import COLORS, SHAPES, Item, Scene, render
 from asg_jax.train.evaluate.detector import Detection, detect
-from asg_jax.train.evaluate.prompts import CATEGORIES, Prompt, prompt_set
+from asg_jax.train.evaluate.prompts import CATEGORIES, PicturePrompt, prompt_set
 
 SEED = 5
 
 
-def draw(prompt: Prompt, rng: np.random.Generator) -> Scene:
+def draw(prompt: PicturePrompt, rng: np.random.Generator) -> Scene:
     """A scene that meets a prompt: its items in random places until they stand as they should."""
     while True:
         picks = prompt.caption.picks
@@ -65,4 +65,4 @@ def test_each_category_asks_for_its_own_attribute() -> None:
     for text, truth in captions.items():
         caption = parse_caption(text)
         assert caption is not None
-        assert Prompt("", caption).met(Detection((circle, square), 0)) == truth, text
+        assert PicturePrompt("", caption).met(Detection((circle, square), 0)) == truth, text

@@ -23,7 +23,7 @@ from asg_jax.train.evaluate.outcomes import Outcomes
 from asg_jax.train.evaluate.prompts import CATEGORIES
 from asg_jax.train.evaluate.scores import Scores
 from asg_jax.train.evaluate.settings import EvalSettings
-from asg_jax.train.evolve.config import Batch, Replay, RunConfig, Saving
+from asg_jax.train.evolve.config import Batch, Replaying, RunConfig, Saving
 from asg_jax.train.evolve.history import History
 from asg_jax.train.evolve.interruption import Interruption
 from asg_jax.train.evolve.judging import Judgement
@@ -67,7 +67,7 @@ CONFIG = RunConfig(
     seed=3,
     steps=23,
     batch=Batch(understanding=4, generation=2),
-    replay=Replay(size=3, share=0.5),
+    replay=Replaying(size=3, share=0.5),
     checkpoint=Saving(every=4, keep=2),
     eval=EvalSettings(),
 )

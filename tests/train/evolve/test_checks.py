@@ -9,7 +9,7 @@ from scipy.stats import linregress
 from asg_jax.train.data.captions import Caption, Group
 from asg_jax.train.data.phrases import Pick
 from asg_jax.train.data.scenes import Item, Scene, render
-from asg_jax.train.evaluate.prompts import Prompt
+from asg_jax.train.evaluate.prompts import PicturePrompt
 from asg_jax.train.evolve.checks import drawn_shares, less_control, rises, trends
 
 
@@ -74,8 +74,8 @@ def test_rewards_less_those_of_another_run_at_the_same_steps():
 def test_colours_and_counts_are_told_next_to_the_prompts():
     red, any_two = Pick("red", "circle"), Pick(None, "square")
     prompts = [
-        Prompt("colors", Caption((Group(1, red),))),
-        Prompt("counting", Caption((Group(2, any_two),))),
+        PicturePrompt("colors", Caption((Group(1, red),))),
+        PicturePrompt("counting", Caption((Group(2, any_two),))),
     ]
     blue = render(Scene((Item("circle", "blue", 0),)))
     white = render(Scene((Item("square", "white", 1), Item("square", "white", 2))))

@@ -9,8 +9,7 @@ from PIL import Image
 
 from asg_jax.engine.method import Kept
 from asg_jax.errors import UserError
-from asg_jax.train.evolve.config import Data
-from asg_jax.train.evolve.config import Replay as Replaying
+from asg_jax.train.evolve.config import Data, Replaying
 from asg_jax.train.evolve.feed import Feed, form, square
 from asg_jax.train.evolve.replay import Replay
 from asg_jax.train.mesh import Share

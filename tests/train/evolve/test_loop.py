@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from asg_jax.errors import UserError
-from asg_jax.train.evolve.config import Replay
+from asg_jax.train.evolve.config import Replaying
 from asg_jax.train.evolve.interruption import Interrupted, Interruption
 from asg_jax.train.evolve.logs import read_metrics
 from asg_jax.train.evolve.rehearsal import Rehearsable
@@ -173,7 +173,7 @@ def test_old_replay_files_go_when_no_checkpoint_needs_them(whole):
 
 
 def test_only_replayed_pictures_on_request(tmp_path):
-    config = replace(CONFIG, steps=8, replay=Replay(size=3, share=0.0, only=True))
+    config = replace(CONFIG, steps=8, replay=Replaying(size=3, share=0.0, only=True))
     method = FakeMethod()
     run(tmp_path, method, config)
     real = [all(i < 40 for i in ids) for ids in method.seen]
