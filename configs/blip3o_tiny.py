@@ -5,9 +5,9 @@ asg-jax evolve --config=blip3o_tiny --workdir=runs/blip3o_tiny
 The settings are those of `bagel_tiny`: both draw by a flow, this one by that of features instead of
 latents. The Generator adapts the language model, whose queries say what to draw, and the
 transformer that draws; the decoder from features to pixels stays as it is. Drawings are judged by
-the likelihood of their prompt, and by whether the model says that they show it. In groups of its
-own drawings that goes with an exact detector (correlation .62); `bagel_tiny`'s rewards hardly do
-(.33), whose part that compares answers with the references is at chance on this model.
+the likelihood of their prompt and, a little, by whether the model says that they show it. In groups
+of its own drawings that goes with an exact detector (correlation .62); comparing answers with
+references hardly does (.33), for it is at chance on this model.
 """
 
 from dataclasses import replace
@@ -24,6 +24,7 @@ RUN = replace(
     bagel_tiny.RUN,
     name="blip3o_tiny",
     model="blip3o-tiny",
+    steps=200,
     method=settings_for("asg", METHOD),
 )
 

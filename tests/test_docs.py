@@ -112,6 +112,24 @@ def test_the_results_show_what_is_drawn_without_guidance(runs):
     assert len(list(folder.iterdir())) == 6
 
 
+def test_the_results_show_what_drawing_alone_gains(runs):
+    results = (DOCS / "results.md").read_text()
+    folders = [folder for name, folder in runs.items() if name.startswith("drawing/")]
+    for folder in folders:
+        config = json.loads((folder / "config.json").read_text())
+        summary = json.loads((folder / "summary.json").read_text())
+        generator, found = config["method"]["generator"], summary["generation"]
+        cells = (
+            str(config["steps"]),
+            f"{generator['objective']['nft']['decay']:g}".removeprefix("0"),
+            f"{generator['learning_rate']:.1e}".replace(".0e", "e").replace("e-0", "e-"),
+            f"{summary['checks']['kl/generator']['last']:.3f}".removeprefix("0"),
+            text({"value": found["delta"], "ci95": found["ci95"]}),
+        )
+        assert f"| {' | '.join(cells)} |" in results
+    assert len(folders) == 4
+
+
 @pytest.mark.parametrize("name", ["choosing.json", "choosing_vargpt.json"])
 def test_the_results_show_what_choosing_gains(name):
     table = "\n".join(choosing.lines(json.loads((DOCS / name).read_text())))
