@@ -130,6 +130,16 @@ def test_the_results_show_what_drawing_alone_gains(runs):
     assert len(folders) == 4
 
 
+def test_the_results_show_that_the_clean_model_loses_nothing(runs):
+    summary = json.loads((runs["clean/frozen_judge_0"] / "summary.json").read_text())
+    greedy, sampled, drawn = (
+        text({"value": summary[measure]["delta"], "ci95": summary[measure]["ci95"]})
+        for measure in TITLES
+    )
+    said = " ".join((DOCS / "results.md").read_text().split())
+    assert f"gained {greedy} greedy, {sampled} at T = 1 and {drawn} in pictures" in said
+
+
 @pytest.mark.parametrize("name", ["choosing.json", "choosing_vargpt.json"])
 def test_the_results_show_what_choosing_gains(name):
     table = "\n".join(choosing.lines(json.loads((DOCS / name).read_text())))
