@@ -1,5 +1,8 @@
 """Every method takes a step on a backbone that draws features of pictures, by a flow."""
 
+from dataclasses import replace
+
+import jax
 import pytest
 
 from asg_jax.methods import METHODS
@@ -7,10 +10,10 @@ from asg_jax.models.registry import Model
 from asg_jax.testing import make_tiny
 from tests.methods.relatives import make, moved, run
 
-# Who learns in the first step (of an evaluator, in SEER; of the Solver's captions, in SUDER).
+# Who learns in the first step (in SEER the evaluator, in SUDER who captions).
 LEARN = {
-    "suder_grpo": {"solver", "generator"},
-    "suder_simpo": {"solver", "generator"},
+    "suder_grpo": {"solver"},
+    "suder_simpo": {"solver"},
     "gvu": {"generator"},
     "internal_gap_sft": {"generator"},
     "internal_gap_dpo": {"generator"},
@@ -29,7 +32,10 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def blip3o(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return make_tiny("blip3o-tiny", tmp_path_factory.mktemp("tiny"))
+    """With the tower that turns pictures into what it draws, for SUDER."""
+    tiny = make_tiny("blip3o-tiny", tmp_path_factory.mktemp("tiny"))
+    whole = tiny.family.complete(tiny.backbone)
+    return replace(tiny, backbone=whole, base=jax.jit(whole.init_base)(jax.random.key(0)))
 
 
 def test_no_method_is_left_out() -> None:
@@ -38,7 +44,8 @@ def test_no_method_is_left_out() -> None:
 
 @pytest.mark.parametrize("name", [*SHORT, *LONG])
 def test_a_step(blip3o: Model, name: str) -> None:
-    first, last, (report,) = run(make(blip3o, name), 1)
+    """Those that learn from what is accepted take three: the judge may accept all or nothing."""
+    first, last, reports = run(make(blip3o, name), 3 if name.startswith("internal_gap") else 1)
     assert moved(first, last) == LEARN[name]
-    gradients = {role: report.metrics[f"gradient/{role}"] for role in LEARN[name]}
-    assert all(value > 0 for value in gradients.values()), gradients
+    for role in LEARN[name]:
+        assert any(report.metrics[f"gradient/{role}"] > 0 for report in reports)
