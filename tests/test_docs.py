@@ -97,19 +97,26 @@ def test_the_methods_are_compared_as_their_runs_say(runs, name):
     assert (DOCS / f"{name}.md").read_text() == "\n".join(comparison(found)) + "\n"
 
 
-def test_the_results_show_what_is_drawn_without_guidance(runs):
-    folder = runs["methods/vargpt_tiny/gvu_0"].parent / "unguided"
+@pytest.mark.parametrize(
+    ("place", "named", "setting", "count"),
+    [
+        ("methods/vargpt_tiny/unguided", "runs/methods_vargpt", ("guidance", 1), 6),
+        ("seeds/other_prompts", "runs/seeds", ("seed", 1), 4),
+    ],
+)
+def test_the_results_show_what_else_was_judged(runs, place, named, setting, count):
+    folder = runs["seeds/full_0"].parents[1] / place
     results = (DOCS / "results.md").read_text()
     for path in folder.iterdir():
         said = json.loads(path.read_text())
-        assert said["settings"]["guidance"] == 1
+        assert said["settings"][setting[0]] == setting[1]
         run, difference = (
             said["tables"][name]["generation"]["drawn"]["all"]
-            for name in (f"runs/methods_vargpt/{path.stem}", "difference")
+            for name in (f"{named}/{path.stem}", "difference")
         )
         gain = text({"value": difference[0], "ci95": difference[1:]})
         assert f"| `{path.stem}` | {run[0]:.1f} | {gain} |" in results
-    assert len(list(folder.iterdir())) == 6
+    assert len(list(folder.iterdir())) == count
 
 
 def test_the_results_show_what_drawing_alone_gains(runs):
