@@ -16,12 +16,12 @@ informative questions ended at .62 instead of .42, the Solver's gain at +5 inste
 Drawings are judged by the likelihood of their prompt and by whether the model says that they show
 it, which in groups goes better with an exact detector (correlation .68) than answers, votes and
 cosines of embeddings (.56); by the model as it was at first (`method.judge`), for the Solver sees
-worse as it learns (.44 at the end against .54). Advantages are divided by the deviation in the
-whole batch, because in four groups of nine all drawings are right or all are wrong, and what their
-rewards differ by is noise. The coefficient of the drift begins low: with .03 the drift stands at
-.008 after sixty steps. Drawings are made with guidance, without which little is gained. A quicker
-Generator (`generator.objective.nft.decay=0.6`) earns more of the same rewards and draws no better
-(docs/results.md).
+worse as it learns (by earlier rewards .44 at the end against .54). Advantages are divided by the
+deviation in the whole batch, because in four groups of nine all drawings are right or all are
+wrong, and what their rewards differ by is noise. The coefficient of the drift begins low: with .03
+the drift stands at .008 after sixty steps. Drawings are made with guidance, without which little is
+gained. A quicker Generator (`generator.objective.nft.decay=0.6`) earns more of the same rewards and
+draws no better (docs/results.md).
 """
 
 from collections.abc import Mapping
